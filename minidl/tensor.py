@@ -1,0 +1,423 @@
+"""The autograd engine: `Tensor`, the graph that ops record, and `backward`, which walks it.
+
+An op computes on plain arrays and returns its result with one derivative for each input. If an input needs a gradient,
+`@differentiable` records a `Node`: the derivatives, and the way back to the inputs. `backward` visits the nodes from
+the newest to the oldest, which is a topological order because a node is always made after its inputs, and sends each
+node's gradient through its derivatives.
+
+Arrays inside a Tensor are read-only: a value that a derivative still needs cannot be overwritten. Only an optimizer
+writes to parameters in place; it raises their `version`, and `backward` refuses a graph that was recorded before.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import numpy as np
+
+from minidl import backend
+from minidl.operators import OPS, Operators
+
+Derivative = Callable[[Any], Any]
+
+# ---------------------------------------------------------------- recording on and off
+
+
+class _Recording(threading.local):
+    on = True
+
+
+_recording = _Recording()
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+class no_grad:
+    """Record no graph, as a context or a decorator: `with ml.no_grad(): ...`. Other threads are not affected."""
+
+    def __enter__(self) -> None:
+        self._before = _recording.on
+        _recording.on = False
+
+    def __exit__(self, *exception: object) -> None:
+        _recording.on = self._before
+
+    def __call__(self, function: _Function) -> _Function:
+        @functools.wraps(function)
+        def without_graph(*args: Any, **kwargs: Any) -> Any:
+            with no_grad():
+                return function(*args, **kwargs)
+
+        return without_graph  # type: ignore[return-value]
+
+
+# ---------------------------------------------------------------- the graph
+
+
+class Node:
+    """One recorded op: the derivatives that lead from its output back to its inputs.
+
+    `inputs` holds, for each derivative, the node that made the input, the input itself if it is a leaf, or None if
+    nobody needs that gradient. A node knows no Tensor but leaves and nobody that uses its output: there are no
+    reference cycles, and values that no derivative needs are freed during the forward pass already.
+    """
+
+    __slots__ = ("derivatives", "dtype", "grad", "inputs", "name", "order", "shape", "versions")
+
+    _count = itertools.count()
+
+    def __init__(self, name: str, inputs: list[Any], derivatives: tuple[Derivative, ...], output: Any) -> None:
+        self.name = name
+        self.inputs = inputs
+        self.derivatives: tuple[Derivative, ...] | None = derivatives
+        self.versions = [source.version for source in inputs if isinstance(source, Tensor)]
+        self.shape, self.dtype = output.shape, output.dtype
+        self.order = next(Node._count)
+        self.grad: Any = None
+
+
+def _recorded_nodes(root: Node) -> list[Node]:
+    """Return the nodes that `root` depends on, newest first, after checking that all can still be differentiated."""
+    found, waiting = {root}, [root]
+    while waiting:
+        node = waiting.pop()
+        if node.derivatives is None:
+            raise RuntimeError(
+                f"backward: the graph behind '{node.name}' was freed by an earlier backward; run the forward pass again"
+            )
+        if node.versions != [source.version for source in node.inputs if isinstance(source, Tensor)]:
+            raise RuntimeError(
+                f"backward: an input of '{node.name}' was changed in place after the forward pass (by an optimizer's "
+                "step or an assignment to .data), so its derivative is lost; run the forward pass again"
+            )
+        for source in node.inputs:
+            if type(source) is Node and source not in found:
+                found.add(source)
+                waiting.append(source)
+    return sorted(found, key=lambda node: node.order, reverse=True)
+
+
+def _backpropagate(root: Node, g: Any) -> None:
+    """Send the gradient `g` of the root's output to every leaf, freeing each node as it is passed."""
+    nodes = _recorded_nodes(root)
+    root.grad = g
+    for node in nodes:
+        g, node.grad = node.grad, None
+        derivatives, node.derivatives = node.derivatives, None
+        for source, derivative in zip(node.inputs, derivatives, strict=True):  # type: ignore[arg-type]
+            if source is not None:
+                _accumulate(source, derivative(g), g)
+        node.inputs = []
+
+
+def _accumulate(source: Node | Tensor, gradient: Any, g: Any) -> None:
+    """Add `gradient` to what `source` has received so far; `g` is the gradient that it was computed from."""
+    if gradient.shape != source.shape:
+        gradient = unbroadcast(gradient, source.shape)
+    if gradient.dtype != source.dtype:
+        gradient = gradient.astype(source.dtype)
+    if source.grad is not None:
+        gradient = source.grad + gradient
+    elif isinstance(source, Tensor) and (gradient is g or gradient.base is not None):
+        gradient = gradient.copy()  # a leaf keeps its gradient, so it must not share memory with anything
+    source.grad = gradient
+
+
+def unbroadcast(gradient: Any, shape: tuple[int, ...]) -> Any:
+    """Sum `gradient` over the axes along which an input of this shape was broadcast."""
+    added = gradient.ndim - len(shape)
+    stretched = tuple(
+        axis for axis, size in enumerate(gradient.shape) if axis < added or (shape[axis - added] == 1 and size != 1)
+    )
+    return gradient.sum(axis=stretched).reshape(shape)
+
+
+# ---------------------------------------------------------------- Tensor
+
+
+class Tensor(Operators):
+    """An array that remembers how it was computed.
+
+    Parameters
+    ----------
+    array : array_like
+        The values. Arrays keep their dtype; Python floats become float32. The values are copied (unless nobody can
+        write to them), so that changing your array later changes no result.
+    requires_grad : bool, default False
+        Whether `backward` shall compute the gradient with respect to this Tensor.
+
+    Attributes
+    ----------
+    data : array
+        The values, read-only. Assigning `x.data = values` replaces them (same shape).
+    grad : array or None
+        The gradient that `backward` has accumulated, of the same shape and dtype; None before.
+
+    Raises
+    ------
+    TypeError
+        If the values are not numbers, or `requires_grad` is asked of values that are not floating-point.
+
+    Examples
+    --------
+    >>> x = Tensor([1.0, 2.0], requires_grad=True)
+    >>> (x * x).sum().backward()
+    >>> x.grad
+    array([2., 4.], dtype=float32)
+    """
+
+    __slots__ = ("__weakref__", "_data", "grad", "node", "owner", "requires_grad", "version")
+
+    _data: Any
+    grad: Any
+    node: Node | None
+    requires_grad: bool
+    version: int  # how often the memory was written to in place
+    owner: Any  # weak reference to the vector W that this parameter's memory is a part of, or None
+
+    def __init__(self, array: Any, requires_grad: bool = False) -> None:
+        values = array._data if isinstance(array, Tensor) else _as_values(array)
+        if values.dtype.kind not in "fiubc":
+            raise TypeError(f"Tensor: array has dtype {values.dtype}, expected numbers")
+        if requires_grad and values.dtype.kind not in "fc":
+            raise TypeError(f"Tensor: requires_grad needs floating-point values, got dtype {values.dtype}")
+        self._set(backend.lock(values), None, requires_grad)
+
+    def _set(self, data: Any, node: Node | None, requires_grad: bool) -> None:
+        self._data = data
+        self.node = node
+        self.requires_grad = requires_grad
+        self.grad = None
+        self.version = 0
+        self.owner = None
+
+    # -- values
+
+    @property
+    def data(self) -> Any:
+        return self._data
+
+    @data.setter
+    def data(self, values: Any) -> None:
+        values = backend.asarray(values._data if isinstance(values, Tensor) else values)
+        if values.shape != self.shape:
+            raise ValueError(f"Tensor.data: the new values have shape {values.shape}, expected {self.shape}")
+        if self.node is not None:
+            raise RuntimeError(
+                f"Tensor.data: this Tensor is the result of '{self.node.name}'; only a leaf can be assigned"
+            )
+        owner = self.owner() if self.owner is not None else None
+        if owner is None:
+            self._data = backend.lock(values.astype(self.dtype))  # a recorded graph keeps the old array
+        else:
+            owner.assign(self, values)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._data.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._data.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self._data.ndim
+
+    @property
+    def size(self) -> int:
+        return self._data.size
+
+    def numpy(self) -> np.ndarray[Any, Any]:
+        """Return the values as a NumPy array (read-only on the CPU; copied from the GPU)."""
+        return backend.to_numpy(self._data)
+
+    def item(self) -> float:
+        """Return the single value as a Python number; ValueError if there is not exactly one."""
+        if self.size != 1:
+            raise ValueError(f"Tensor.item: the Tensor has shape {self.shape}, expected a single value")
+        return self._data.item()
+
+    def detach(self) -> Tensor:
+        """Return a Tensor with the same values and no history."""
+        return _wrap(self._data, None)
+
+    # -- gradients
+
+    def backward(self, g: Any = None) -> None:
+        r"""Add :math:`g^T \partial\,\mathrm{self} / \partial x` to the `grad` of every leaf `x` that self depends on.
+
+        Parameters
+        ----------
+        g : array_like, optional
+            The gradient of the final result with respect to this Tensor, of the same shape. A Tensor of one element
+            may leave it out; it is then 1.
+
+        Raises
+        ------
+        RuntimeError
+            If nothing here requires a gradient, if the graph was freed by an earlier `backward`, or if a value that a
+            derivative needs was changed in place since. No gradient has been touched then.
+        ValueError
+            If `g` is missing for more than one element, or has another shape.
+        """
+        if not self.requires_grad:
+            raise RuntimeError("backward: this Tensor depends on nothing that requires a gradient")
+        if g is None:
+            if self.size != 1:
+                raise ValueError(
+                    f"backward: a Tensor of shape {self.shape} needs the argument g, an array of that shape"
+                )
+            g = 1.0
+            shape: tuple[int, ...] = ()
+        else:
+            g = g._data if isinstance(g, Tensor) else g
+            shape = np.shape(g)
+            if shape != self.shape:
+                raise ValueError(f"backward: g has shape {shape}, expected {self.shape}")
+        g = backend.array_module(self._data).array(g, dtype=self.dtype).reshape(self.shape)
+        if self.node is None:
+            _accumulate(self, g, None)
+        else:
+            _backpropagate(self.node, g)
+
+    # -- Python's protocols
+
+    __array_ufunc__ = None  # so that `array * tensor` asks the Tensor instead of looping over its elements
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    def __len__(self) -> int:
+        if self.ndim == 0:
+            raise TypeError("len: a Tensor of shape () has no length")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    def __bool__(self) -> bool:
+        return bool(self._data)
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        if self.node is not None:
+            raise TypeError(
+                f"deepcopy: a Tensor made by '{self.node.name}' belongs to its graph; copy x.detach() instead"
+            )
+        twin = memo[id(self)] = type(self)(self._data.copy(), requires_grad=self.requires_grad)
+        twin.grad = None if self.grad is None else self.grad.copy()
+        return twin
+
+    def __repr__(self) -> str:
+        values = np.array2string(self.numpy(), separator=", ", prefix="Tensor(", threshold=100)
+        made_by = f", made_by='{self.node.name}'" if self.node is not None else ""
+        return f"{type(self).__name__}({values}, dtype={self.dtype}{made_by or self._flag()})"
+
+    def _flag(self) -> str:
+        return ", requires_grad=True" if self.requires_grad else ""
+
+
+def _as_values(array: Any) -> Any:
+    """Return values that nobody else can write to."""
+    values = backend.asarray(array)
+    if not hasattr(array, "dtype") and values.dtype == np.float64:
+        return values.astype(np.float32)
+    return values.copy() if getattr(values.flags, "writeable", True) else values
+
+
+def _wrap(data: Any, node: Node | None) -> Tensor:
+    """Make a Tensor of a freshly computed array."""
+    tensor = Tensor.__new__(Tensor)
+    tensor._set(data, node, node is not None)
+    return tensor
+
+
+# ---------------------------------------------------------------- ops
+
+
+def differentiable(function: Callable[..., Any]) -> Callable[..., Tensor]:
+    """Make an op of a function on plain arrays that returns its result and its derivatives.
+
+    The derivatives are functions of `g`, the gradient with respect to the result, one for each of the first
+    arguments in their order; None marks an argument that has none. Arguments without a derivative and keyword-only
+    ones are settings. The op works on Tensors, arrays and numbers, computes only derivatives that are needed, sums
+    gradients over broadcast axes, keeps the dtype of its Tensors (a constant never promotes), and stands in the
+    registry `OPS` under its name, where the gradient tests find it.
+
+    Examples
+    --------
+    >>> @differentiable
+    ... def multiply(x, y):
+    ...     return x * y, (lambda g: g * y,      # ∂/∂x
+    ...                    lambda g: g * x)      # ∂/∂y
+    """
+    name = function.__name__
+    parameters = inspect.signature(function).parameters.values()
+    positional = [p for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+
+    @functools.wraps(function)
+    def op(*args: Any, **kwargs: Any) -> Tensor:
+        if kwargs:
+            args = _by_position(name, args, kwargs, positional)
+        arrays = []
+        dtype = None
+        needing = 0
+        for arg in args:
+            if isinstance(arg, Tensor):
+                needing += arg.requires_grad
+                arg = arg._data
+                dtype = arg.dtype if dtype is None or dtype is arg.dtype else np.promote_types(dtype, arg.dtype)
+            arrays.append(arg)
+
+        data, derivatives = function(*arrays, **kwargs)
+
+        if data.dtype is not dtype and dtype is not None and data.dtype.kind == "f" and dtype.kind == "f":
+            data = data.astype(dtype, copy=False)
+        if type(data) is np.ndarray:
+            data.setflags(write=False)
+        elif isinstance(data, np.generic):  # NumPy returns its scalars where an array of shape () is meant
+            data = backend.lock(np.asarray(data))
+        if not needing or not _recording.on:
+            return _wrap(data, None)
+
+        if not isinstance(derivatives, tuple):
+            derivatives = (derivatives,)
+        inputs: list[Any] = []
+        for arg, derivative in zip(args, derivatives):  # noqa: B905  settings follow the last derivative
+            if derivative is not None and isinstance(arg, Tensor) and arg.requires_grad:
+                inputs.append(arg.node or arg)
+                needing -= 1
+            else:
+                inputs.append(None)
+        if needing:
+            raise TypeError(f"{name}: a Tensor that requires a gradient came where there is no derivative; detach it")
+        return _wrap(data, Node(name, inputs, derivatives[: len(inputs)], data))
+
+    OPS[name] = op
+    return op
+
+
+def _by_position(
+    name: str, args: tuple[Any, ...], kwargs: dict[str, Any], positional: list[inspect.Parameter]
+) -> tuple[Any, ...]:
+    """Move arguments given by name to their positions, so that `conv2d(x, w=w)` finds its Tensors."""
+    named = [i for i, p in enumerate(positional) if p.name in kwargs]
+    if not named:
+        return args
+    values = list(args)
+    for parameter in positional[len(args) : named[-1] + 1]:
+        value = kwargs.pop(parameter.name, parameter.default)
+        if value is inspect.Parameter.empty:
+            raise TypeError(f"{name}: the argument '{parameter.name}' is missing")
+        values.append(value)
+    return tuple(values)
