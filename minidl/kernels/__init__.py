@@ -1,0 +1,1 @@
+"""The hot kernels: plain functions on arrays, without a graph. `numpy/` holds their NumPy form."""

@@ -1,0 +1,55 @@
+"""Pooling over windows, channels last: one pass for each place in the window instead of one for each window."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minidl.backend import array_module
+
+
+def max_forward(x, size, stride):
+    """Return the largest value of each window."""
+    taps = _taps(x, size, stride)
+    y = next(taps).copy()
+    for tap in taps:
+        np.maximum(y, tap, out=y)
+    return y
+
+
+def max_gradient(g, x, y, size, stride):
+    """Send each gradient to the first place of its window, row by row, that holds the maximum."""
+    xp = array_module(x)
+    gradient = xp.zeros(x.shape, dtype=g.dtype)
+    open_windows = xp.ones(y.shape, dtype=bool)
+    for tap, share in zip(_taps(x, size, stride), _taps(gradient, size, stride), strict=True):
+        here = (tap == y) & open_windows
+        open_windows ^= here
+        share += g * here
+    return gradient
+
+
+def average_forward(x, size, stride):
+    """Return the mean of each window."""
+    taps = _taps(x, size, stride)
+    y = next(taps).copy()
+    for tap in taps:
+        y += tap
+    return y / x.dtype.type(size[0] * size[1])
+
+
+def average_gradient(g, shape, size, stride):
+    """Give each place of a window an equal share of its gradient."""
+    gradient = array_module(g).zeros(shape, dtype=g.dtype)
+    share = g / g.dtype.type(size[0] * size[1])
+    for tap in _taps(gradient, size, stride):
+        tap += share
+    return gradient
+
+
+def _taps(x, size, stride):
+    """Yield, for each place (i, j) in the window, the view of x that holds it, one element for each window."""
+    (kh, kw), (sh, sw) = size, stride
+    oh, ow = (x.shape[1] - kh) // sh + 1, (x.shape[2] - kw) // sw + 1
+    for i in range(kh):
+        for j in range(kw):
+            yield x[:, i : i + oh * sh : sh, j : j + ow * sw : sw]

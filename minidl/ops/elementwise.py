@@ -1,0 +1,82 @@
+"""Functions of one array, element by element, each with its derivative from the table."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minidl.tensor import differentiable
+
+
+@differentiable
+def exp(x):
+    """eˣ."""
+    y = np.exp(x)
+    return y, lambda g: g * y
+
+
+@differentiable
+def log(x):
+    """Return the natural logarithm ln x."""
+    return np.log(x), lambda g: g / x
+
+
+@differentiable
+def sqrt(x):
+    """√x."""
+    y = np.sqrt(x)
+    return y, lambda g: g / (2 * y)
+
+
+@differentiable
+def sin(x):
+    """Return sin x."""
+    return np.sin(x), lambda g: g * np.cos(x)
+
+
+@differentiable
+def cos(x):
+    """Return cos x."""
+    return np.cos(x), lambda g: -g * np.sin(x)
+
+
+@differentiable
+def arctan(x):
+    """Return arctan x, in (−π/2, π/2)."""
+    return np.arctan(x), lambda g: g / (1 + x * x)
+
+
+@differentiable
+def tanh(x):
+    """Return tanh x."""
+    y = np.tanh(x)
+    return y, lambda g: g * (1 - y * y)
+
+
+@differentiable
+def abs(x):
+    """|x|. The subgradient at 0 is 0."""
+    return np.abs(x), lambda g: g * np.sign(x)
+
+
+@differentiable
+def clip(x, low=None, high=None):
+    """Limit x to [low, high]; None leaves that side open. The gradient passes where low ≤ x ≤ high.
+
+    Raises
+    ------
+    ValueError
+        If low > high.
+    """
+    if low is not None and high is not None and np.any(np.greater(low, high)):
+        raise ValueError(f"clip: low is {low}, above high, which is {high}")
+
+    def derivative(g):
+        inside = True
+        if low is not None:
+            inside = inside & (x >= low)
+        if high is not None:
+            inside = inside & (x <= high)
+        return g * inside
+
+    limited = x if low is None else np.maximum(x, low)
+    return limited if high is None else np.minimum(limited, high), derivative

@@ -1,0 +1,110 @@
+"""Losses: the mean over the batch unless `reduction` says otherwise."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minidl.backend import array_module
+from minidl.tensor import differentiable
+
+REDUCTIONS = ("mean", "sum", "none")
+
+
+@differentiable
+def cross_entropy(logits, labels, label_smoothing=0.0, *, reduction="mean"):
+    r"""Cross entropy between the softmax of the logits and integer labels.
+
+    .. math:: L_i = -\sum_j q_{ij} \ln \mathrm{softmax}(x_i)_j, \qquad
+              q_{ij} = (1-\epsilon)\,[j = y_i] + \epsilon / M
+
+    With the mean over a batch of m samples, :math:`\partial L / \partial x = (\mathrm{softmax}(x) - q) / m`.
+
+    Parameters
+    ----------
+    logits : (N, M)
+        Raw outputs; the softmax is taken here, in a form that cannot overflow.
+    labels : (N,) integers in [0, M)
+    label_smoothing : float in [0, 1], default 0
+        ε: the share of the target that is spread evenly over the M classes.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        Over the batch; "none" returns one loss a sample.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Wrong shapes, an empty batch, labels that are not integers or out of range.
+    """
+    xp = array_module(logits)
+    labels = xp.asarray(labels)
+    _check_labels(logits, labels)
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"cross_entropy: label_smoothing is {label_smoothing}, expected a number in [0, 1]")
+    count, classes = logits.shape
+    rows = xp.arange(count)
+
+    log_p = logits - logits.max(axis=1, keepdims=True)
+    log_p -= np.log(np.exp(log_p).sum(axis=1, keepdims=True))
+    losses = -log_p[rows, labels]
+    if label_smoothing:
+        losses = (1 - label_smoothing) * losses - label_smoothing * log_p.mean(axis=1)
+
+    def derivative(g):
+        p_minus_q = np.exp(log_p)
+        p_minus_q[rows, labels] -= 1 - label_smoothing
+        if label_smoothing:
+            p_minus_q -= label_smoothing / classes
+        return p_minus_q * _per_sample(g, count, reduction)[..., None]
+
+    return _reduce(losses, reduction, "cross_entropy"), derivative
+
+
+@differentiable
+def mse(outputs, targets, *, reduction="mean"):
+    """Mean squared error: the mean (or sum) of (outputs − targets)² over all elements.
+
+    Parameters
+    ----------
+    outputs, targets : arrays of the same shape
+    reduction : {"mean", "sum", "none"}, default "mean"
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ (nothing is broadcast) or are empty.
+    """
+    if outputs.shape != np.shape(targets):
+        raise ValueError(f"mse: outputs have shape {outputs.shape} and targets {np.shape(targets)}, expected the same")
+    if outputs.size == 0:
+        raise ValueError(f"mse: outputs have shape {outputs.shape}: the batch is empty")
+    difference = outputs - targets
+
+    def derivative(g):
+        return 2 * difference * _per_sample(g, outputs.size, reduction)
+
+    return _reduce(difference * difference, reduction, "mse"), (derivative, lambda g: -derivative(g))
+
+
+def _reduce(losses, reduction, who):
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"{who}: reduction is {reduction!r}, expected one of {', '.join(map(repr, REDUCTIONS))}")
+    return losses if reduction == "none" else losses.mean() if reduction == "mean" else losses.sum()
+
+
+def _per_sample(g, count, reduction):
+    """Return the gradient of each single loss, given that of the reduced one."""
+    return g / count if reduction == "mean" else g
+
+
+def _check_labels(logits, labels):
+    if logits.ndim != 2:
+        raise ValueError(f"cross_entropy: logits have shape {logits.shape}, expected (samples, classes)")
+    if labels.shape != logits.shape[:1]:
+        raise ValueError(f"cross_entropy: labels have shape {labels.shape}, expected {logits.shape[:1]}")
+    if labels.size == 0:
+        raise ValueError("cross_entropy: the batch is empty")
+    if labels.dtype.kind not in "iu":
+        raise TypeError(f"cross_entropy: labels have dtype {labels.dtype}, expected integer class indices")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= logits.shape[1]:
+        wrong = low if low < 0 else high
+        raise ValueError(f"cross_entropy: labels contain {wrong}, expected class indices 0 to {logits.shape[1] - 1}")

@@ -1,0 +1,52 @@
+"""Pooling of images, channels last."""
+
+from __future__ import annotations
+
+from minidl.kernels.numpy import pool
+from minidl.ops.convolution import pair
+from minidl.tensor import differentiable
+
+
+def _windows(x, size, stride, who):
+    """Check the arguments of a pooling op and return size and stride as pairs."""
+    size = pair(size, who, "size", 1)
+    stride = size if stride is None else pair(stride, who, "stride", 1)
+    if x.ndim != 4:
+        raise ValueError(f"{who}: x has shape {x.shape}, expected (N, H, W, C)")
+    if x.shape[1] < size[0] or x.shape[2] < size[1]:
+        raise ValueError(f"{who}: size is {size}, larger than x with shape {x.shape}")
+    return size, stride
+
+
+@differentiable
+def max_pool2d(x, size, stride=None):
+    """Return the largest value of each window. Among equal values the gradient goes to the first, row by row.
+
+    Parameters
+    ----------
+    x : (N, H, W, C)
+    size : int or (height, width)
+        The window. Rows and columns that do not fill a last window are left out.
+    stride : int or (vertical, horizontal), optional
+        Default: the size, so that windows do not overlap.
+    """
+    size, stride = _windows(x, size, stride, "max_pool2d")
+    y = pool.max_forward(x, size, stride)
+    return y, lambda g: pool.max_gradient(g, x, y, size, stride)
+
+
+@differentiable
+def avg_pool2d(x, size, stride=None):
+    """Return the mean of each window.
+
+    Parameters
+    ----------
+    x : (N, H, W, C)
+    size : int or (height, width)
+        The window. Rows and columns that do not fill a last window are left out.
+    stride : int or (vertical, horizontal), optional
+        Default: the size, so that windows do not overlap.
+    """
+    size, stride = _windows(x, size, stride, "avg_pool2d")
+    shape = x.shape
+    return pool.average_forward(x, size, stride), lambda g: pool.average_gradient(g, shape, size, stride)

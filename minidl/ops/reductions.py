@@ -1,0 +1,74 @@
+"""Reductions over axes: `axis` is an axis, a tuple of axes, or None for all of them."""
+
+from __future__ import annotations
+
+import math
+
+from minidl.backend import array_module
+from minidl.tensor import differentiable
+
+
+def _axes(axis, ndim, who):
+    """Return the axes as a tuple of non-negative numbers."""
+    axes = range(ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    if any(not -ndim <= a < ndim for a in axes):
+        raise ValueError(f"{who}: axis is {axis}, but x has {ndim} axes")
+    return tuple(a % ndim for a in axes)
+
+
+def _kept(shape, axes):
+    """Return the shape in which the reduced axes have size 1."""
+    return tuple(1 if i in axes else size for i, size in enumerate(shape))
+
+
+@differentiable
+def sum(x, axis=None, keepdims=False):
+    """Return the sum of x over the axes."""
+    axes = _axes(axis, x.ndim, "sum")
+    xp, shape = array_module(x), x.shape
+    return x.sum(axis=axes, keepdims=keepdims), (lambda g: xp.broadcast_to(g.reshape(_kept(shape, axes)), shape))
+
+
+@differentiable
+def mean(x, axis=None, keepdims=False):
+    """Return the mean of x over the axes."""
+    axes = _axes(axis, x.ndim, "mean")
+    count = math.prod(x.shape[a] for a in axes)
+    if count == 0:
+        raise ValueError(f"mean: x has shape {x.shape}, so there is nothing to average over axis {axis}")
+    xp, shape = array_module(x), x.shape
+    return x.mean(axis=axes, keepdims=keepdims), (
+        lambda g: xp.broadcast_to((g / count).reshape(_kept(shape, axes)), shape)
+    )
+
+
+@differentiable
+def max(x, axis=None, keepdims=False):
+    """Return the largest value of x over the axes. Among equal values the gradient goes to the first."""
+    return _extreme(x, axis, keepdims, "max")
+
+
+@differentiable
+def min(x, axis=None, keepdims=False):
+    """Return the smallest value of x over the axes. Among equal values the gradient goes to the first."""
+    return _extreme(x, axis, keepdims, "min")
+
+
+def _extreme(x, axis, keepdims, which):
+    axes = _axes(axis, x.ndim, which)
+    if math.prod(x.shape[a] for a in axes) == 0:
+        raise ValueError(f"{which}: x has shape {x.shape}, so there is no value over axis {axis}")
+    xp, shape = array_module(x), x.shape
+    order = tuple(a for a in range(x.ndim) if a not in axes) + axes  # the reduced axes last, as one row
+    moved = x.transpose(order)
+    rows = moved.reshape(*moved.shape[: x.ndim - len(axes)], -1)
+    first = (rows.argmax(axis=-1) if which == "max" else rows.argmin(axis=-1))[..., None]
+    values = xp.take_along_axis(rows, first, axis=-1)[..., 0]
+
+    def derivative(g):
+        gradient = xp.zeros(rows.shape, dtype=g.dtype)
+        xp.put_along_axis(gradient, first, g.reshape(values.shape)[..., None], axis=-1)
+        back = sorted(range(len(order)), key=order.__getitem__)
+        return gradient.reshape(moved.shape).transpose(back)
+
+    return values.reshape(_kept(shape, axes)) if keepdims else values, derivative

@@ -1,0 +1,117 @@
+"""Ops that move values without computing: their derivatives move the gradient back."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minidl.backend import array_module
+from minidl.tensor import Tensor, differentiable
+
+
+@differentiable
+def reshape(x, shape):
+    """Return x in another shape with the same number of elements; one size may be −1 and is worked out."""
+    before = x.shape
+    return x.reshape(shape), lambda g: g.reshape(before)
+
+
+@differentiable
+def transpose(x, axes=None):
+    """Return x with its axes in another order; None reverses them."""
+    axes = tuple(reversed(range(x.ndim))) if axes is None else tuple(axes)
+    back = sorted(range(x.ndim), key=lambda i: axes[i] % x.ndim)
+    return x.transpose(axes), lambda g: g.transpose(back)
+
+
+@differentiable
+def broadcast_to(x, shape):
+    """Return x broadcast to a shape."""
+    return array_module(x).broadcast_to(x, shape), lambda g: g
+
+
+@differentiable
+def getitem(x, index):
+    """Return x[index]: numbers, slices, None, …, arrays of integers (repetitions allowed) or of booleans.
+
+    An element that was taken several times receives the sum of its gradients.
+    """
+    parts = tuple(part.data if isinstance(part, Tensor) else part for part in _as_tuple(index))
+    xp, shape = array_module(x), x.shape
+
+    def derivative(g):
+        gradient = xp.zeros(shape, dtype=g.dtype)
+        if any(_may_repeat(part) for part in parts):
+            xp.add.at(gradient, parts, g)
+        else:
+            gradient[parts] = g
+        return gradient
+
+    return x[parts], derivative
+
+
+def _as_tuple(index):
+    return index if isinstance(index, tuple) else (index,)
+
+
+def _may_repeat(part):
+    """Say whether this part of an index can name an element twice: only arrays of integers can."""
+    if part is None or part is Ellipsis or isinstance(part, (slice, int, np.integer, bool)):
+        return False
+    return np.asarray(part).dtype != bool if isinstance(part, list) else part.dtype.kind != "b"
+
+
+def concatenate(tensors, axis=-1):
+    """Join arrays along an existing axis (default: the last, the channels); their other sizes must agree."""
+    return join(*tensors, axis=axis)
+
+
+def stack(tensors, axis=0):
+    """Join arrays of one shape along a new axis."""
+    tensors = [tensor if isinstance(tensor, Tensor) else Tensor(tensor) for tensor in tensors]
+    if len({tensor.shape for tensor in tensors}) > 1:
+        raise ValueError(f"stack: the shapes {', '.join(str(tensor.shape) for tensor in tensors)} differ")
+    at = axis % (tensors[0].ndim + 1) if tensors else 0
+    return join(*(tensor.reshape(*tensor.shape[:at], 1, *tensor.shape[at:]) for tensor in tensors), axis=at)
+
+
+@differentiable
+def join(*arrays, axis):
+    """Join arrays along an axis: `concatenate` with one argument for each array."""
+    _check_joinable(arrays, axis)
+    ends = np.cumsum([array.shape[axis] for array in arrays]).tolist()
+
+    def part(start, end):
+        return lambda g: g[(slice(None),) * (axis % g.ndim) + (slice(start, end),)]
+
+    parts = tuple(part(start, end) for start, end in zip([0, *ends], ends, strict=False))
+    return array_module(arrays[0]).concatenate(arrays, axis=axis), parts
+
+
+def _check_joinable(arrays, axis):
+    if not arrays:
+        raise ValueError("concatenate: no Tensors were given")
+    shapes = [array.shape for array in arrays]
+    ndim = len(shapes[0])
+    if not -ndim <= axis < ndim:
+        raise ValueError(f"concatenate: axis is {axis}, but the Tensors have {ndim} axes")
+    at = axis % ndim
+    if len({(*shape[:at], None, *shape[at + 1 :]) for shape in shapes}) > 1:
+        raise ValueError(f"concatenate: the shapes {', '.join(map(str, shapes))} differ in more than axis {axis}")
+
+
+@differentiable
+def pad(x, widths, value=0.0):
+    """Surround x with a constant.
+
+    Parameters
+    ----------
+    x : array
+    widths : sequence of (before, after)
+        How many elements to add on each side, for each axis of x.
+    value : float, default 0
+    """
+    widths = [tuple(pair) for pair in widths]
+    if len(widths) != x.ndim or any(len(pair) != 2 or min(pair) < 0 for pair in widths):
+        raise ValueError(f"pad: widths is {widths}, expected a pair of non-negative numbers for each of {x.ndim} axes")
+    inside = tuple(slice(before, before + size) for (before, _), size in zip(widths, x.shape, strict=True))
+    return array_module(x).pad(x, widths, constant_values=value), lambda g: g[inside]
