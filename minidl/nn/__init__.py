@@ -1,0 +1,39 @@
+"""Layers, losses and what they are built from."""
+
+from minidl.nn import initializers
+from minidl.nn.activations import ELU, SELU, LeakyReLU, ReLU, Sigmoid, Softmax, Softplus, Tanh
+from minidl.nn.dropout import Dropout
+from minidl.nn.layers import AvgPool2d, Conv2d, Dense, Flatten, GlobalAvgPool2d, MaxPool2d
+from minidl.nn.losses import MSE, CrossEntropy, LabelSmoothing, Loss
+from minidl.nn.module import Module, Sequential, observe
+from minidl.nn.normalization import BatchNorm
+from minidl.nn.parameter import Buffer, Parameter
+
+__all__ = [
+    "ELU",
+    "MSE",
+    "SELU",
+    "AvgPool2d",
+    "BatchNorm",
+    "Buffer",
+    "Conv2d",
+    "CrossEntropy",
+    "Dense",
+    "Dropout",
+    "Flatten",
+    "GlobalAvgPool2d",
+    "LabelSmoothing",
+    "LeakyReLU",
+    "Loss",
+    "MaxPool2d",
+    "Module",
+    "Parameter",
+    "ReLU",
+    "Sequential",
+    "Sigmoid",
+    "Softmax",
+    "Softplus",
+    "Tanh",
+    "initializers",
+    "observe",
+]

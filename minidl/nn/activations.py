@@ -1,0 +1,80 @@
+"""Activations as layers; each is the op of its name in `minidl.ops`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minidl import ops
+from minidl.nn.module import Module
+from minidl.tensor import Tensor
+
+
+class ReLU(Module):
+    """max(x, 0)."""
+
+    def forward(self, x: Any) -> Tensor:
+        return ops.relu(x)
+
+
+class LeakyReLU(Module):
+    """x where x > 0, slope · x elsewhere; slope 0.01 by default."""
+
+    def __init__(self, slope: float = 0.01) -> None:
+        self.slope = slope
+
+    def forward(self, x: Any) -> Tensor:
+        return ops.leaky_relu(x, self.slope)
+
+    def describe(self) -> str:
+        return f"slope={self.slope}"
+
+
+class ELU(Module):
+    """x where x > 0, α (eˣ − 1) elsewhere; α is 1 by default."""
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        self.alpha = alpha
+
+    def forward(self, x: Any) -> Tensor:
+        return ops.elu(x, self.alpha)
+
+    def describe(self) -> str:
+        return f"alpha={self.alpha}"
+
+
+class SELU(Module):
+    """λ · ELU(x) with the α and λ that keep mean 0 and variance 1 (Klambauer et al. 2017)."""
+
+    def forward(self, x: Any) -> Tensor:
+        return ops.selu(x)
+
+
+class Sigmoid(Module):
+    """1 / (1 + e⁻ˣ)."""
+
+    def forward(self, x: Any) -> Tensor:
+        return ops.sigmoid(x)
+
+
+class Tanh(Module):
+    """tanh x."""
+
+    def forward(self, x: Any) -> Tensor:
+        return ops.tanh(x)
+
+
+class Softplus(Module):
+    """ln(1 + eˣ)."""
+
+    def forward(self, x: Any) -> Tensor:
+        return ops.softplus(x)
+
+
+class Softmax(Module):
+    """Probabilities along an axis, the last by default; the losses take logits, so no classifier needs it to train."""
+
+    def __init__(self, axis: int = -1) -> None:
+        self.axis = axis
+
+    def forward(self, x: Any) -> Tensor:
+        return ops.softmax(x, self.axis)

@@ -1,0 +1,218 @@
+"""Module, the base of layers and models: it finds parameters, switches modes, saves and loads."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from minidl import backend
+from minidl.nn.parameter import Buffer, Parameter
+from minidl.tensor import Tensor
+
+Observer = Callable[["Module", Any], None]
+
+
+class _Observers(threading.local):
+    def __init__(self) -> None:
+        self.active: list[Observer] = []
+
+
+_observers = _Observers()
+
+
+@contextlib.contextmanager
+def observe(observer: Observer) -> Iterator[None]:
+    """Call `observer(module, output)` after every forward pass of every module in this context."""
+    _observers.active.append(observer)
+    try:
+        yield
+    finally:
+        _observers.active.remove(observer)
+
+
+class Module:
+    """The base of layers and models: write `forward`, and keep parameters, buffers and modules as attributes.
+
+    Attributes may also be lists or tuples of modules. An attribute's name is its name in `named_parameters` and in the
+    state dict, with dots between the levels: `"conv1.weight"`.
+
+    Examples
+    --------
+    >>> class Linear(nn.Module):
+    ...     def __init__(self):
+    ...         self.weight = nn.Parameter(np.zeros((3, 2), np.float32))
+    ...     def forward(self, x):
+    ...         return x @ self.weight
+    """
+
+    training = True
+
+    def forward(self, x: Any) -> Tensor:
+        raise TypeError(f"{type(self).__name__} has no forward method")
+
+    def __call__(self, *inputs: Any) -> Any:
+        output = self.forward(*inputs)
+        for observer in _observers.active:
+            observer(self, output)
+        return output
+
+    # -- what is inside
+
+    def children(self) -> Iterator[tuple[str, Module]]:
+        """Yield (name, module) for the modules that are attributes of this one."""
+        for name, value in vars(self).items():
+            if isinstance(value, Module):
+                yield name, value
+            elif isinstance(value, (list, tuple)):
+                yield from ((f"{name}.{i}", item) for i, item in enumerate(value) if isinstance(item, Module))
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """Yield (name, module) for this module, named by the prefix, and all inside it, outermost first."""
+        yield prefix, self
+        for name, child in self.children():
+            yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
+
+    def _named(self, kind: type[Tensor]) -> Iterator[tuple[str, Any]]:
+        seen = set()
+        for path, module in self.named_modules():
+            for name, value in vars(module).items():
+                if isinstance(value, kind) and id(value) not in seen:
+                    seen.add(id(value))
+                    yield (f"{path}.{name}" if path else name), value
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """Yield (name, parameter); a parameter that is used in two places comes once."""
+        return self._named(Parameter)
+
+    def parameters(self) -> Iterator[Parameter]:
+        """Yield the parameters, each once."""
+        return (parameter for _, parameter in self.named_parameters())
+
+    def named_buffers(self) -> Iterator[tuple[str, Buffer]]:
+        """Yield (name, buffer), such as running means."""
+        return self._named(Buffer)
+
+    # -- modes
+
+    def train(self, mode: bool = True) -> Module:
+        """Switch this module and all inside it to training (dropout drops, batch norm uses the batch); return it."""
+        for _, module in self.named_modules():
+            module.training = mode
+        return self
+
+    def eval(self) -> Module:
+        """Switch to evaluation; return the module."""
+        return self.train(False)
+
+    # -- saving and loading
+
+    def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Return copies of all parameters and buffers, as NumPy arrays by name."""
+        return {name: np.array(backend.to_numpy(tensor.data)) for name, tensor in self._named_state()}
+
+    def load_state_dict(self, state: dict[str, Any], strict: bool = True) -> None:
+        """Take over the values of a state dict.
+
+        Parameters
+        ----------
+        state : dict of arrays
+            As `state_dict` returns it.
+        strict : bool, default True
+            Whether missing, unexpected and mis-shaped entries are an error; otherwise the rest is loaded.
+
+        Raises
+        ------
+        ValueError
+            Naming every missing, unexpected and mis-shaped entry. Nothing has been loaded then.
+        """
+        own = dict(self._named_state())
+        misshaped = [
+            f"{name} has shape {np.shape(state[name])}, expected {own[name].shape}"
+            for name in own
+            if name in state and np.shape(state[name]) != own[name].shape
+        ]
+        faults = [f"missing: {', '.join(sorted(own.keys() - state.keys()))}"] if own.keys() - state.keys() else []
+        faults += [f"unexpected: {', '.join(sorted(state.keys() - own.keys()))}"] if state.keys() - own.keys() else []
+        faults += misshaped
+        if faults and strict:
+            raise ValueError(f"load_state_dict: {'; '.join(faults)}")
+        for name, tensor in own.items():
+            if name in state and np.shape(state[name]) == tensor.shape:
+                tensor.data = state[name]
+
+    def _named_state(self) -> Iterator[tuple[str, Tensor]]:
+        return self._named((Parameter, Buffer))  # type: ignore[arg-type]
+
+    def astype(self, dtype: Any) -> Module:
+        """Convert all parameters and buffers to another floating-point dtype; return the module.
+
+        Raises
+        ------
+        TypeError
+            If `dtype` is not floating-point.
+        RuntimeError
+            If an optimizer already holds the parameters: convert first, then make the optimizer.
+        """
+        if np.dtype(dtype).kind != "f":
+            raise TypeError(f"astype: dtype is {dtype}, expected a floating-point type")
+        state = dict(self._named_state())
+        held = [name for name, tensor in state.items() if tensor.owner is not None and tensor.owner() is not None]
+        if held:
+            raise RuntimeError(f"astype: an optimizer holds {', '.join(held)}; convert before making the optimizer")
+        for tensor in state.values():
+            tensor._data = backend.lock(tensor.data.astype(dtype))
+            tensor.grad = None
+        return self
+
+    # -- description
+
+    def describe(self) -> str:
+        """Return the layer's own settings for the printed form; empty by default."""
+        return ""
+
+    def __repr__(self) -> str:
+        inside = [f"  ({name}): {child!r}".replace("\n", "\n  ") for name, child in self.children()]
+        body = "\n" + "\n".join(inside) + "\n" if inside else self.describe()
+        return f"{type(self).__name__}({body})"
+
+    def summary(self, input_shape: tuple[int, ...]) -> Any:
+        """Return a table of the layers with their output shapes and numbers of parameters; `print` shows it.
+
+        Parameters
+        ----------
+        input_shape : tuple of int
+            The shape of one sample, without the batch: (28, 28, 1).
+        """
+        from minidl.nn.summary import summarize
+
+        return summarize(self, input_shape)
+
+
+class Sequential(Module):
+    """Modules one after the other: given in order, or by name (`Sequential(conv=Conv2d(...), pool=...)`)."""
+
+    def __init__(self, *modules: Module, **named: Module) -> None:
+        for name, module in [*((str(i), module) for i, module in enumerate(modules)), *named.items()]:
+            if not isinstance(module, Module):
+                raise TypeError(f"Sequential: '{name}' is {type(module).__name__}, expected a Module")
+            if hasattr(Module, name):
+                raise ValueError(f"Sequential: a module cannot be named '{name}', which is a method of Module")
+            setattr(self, name, module)
+
+    def forward(self, x: Any) -> Any:
+        for _, module in self.children():
+            x = module(x)
+        return x
+
+    def __len__(self) -> int:
+        return len(list(self.children()))
+
+    def __getitem__(self, index: int) -> Module:
+        return list(self.children())[index][1]
+
+    def __iter__(self) -> Iterator[Module]:
+        return (module for _, module in self.children())

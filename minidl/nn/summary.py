@@ -1,0 +1,62 @@
+"""The table of a model's layers: what comes out of each, and how much it has to learn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from minidl import backend
+from minidl.nn.module import Module, observe
+from minidl.tensor import Tensor, no_grad
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One row: the layer's name and kind, the shape that it puts out for one sample, its number of parameters."""
+
+    name: str
+    kind: str
+    output_shape: tuple[int, ...]
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The layers of a model in the order in which they run; prints as a table."""
+
+    rows: tuple[LayerRow, ...]
+    parameters: int
+
+    def __str__(self) -> str:
+        cells = [("layer", "kind", "output shape", "parameters")]
+        cells += [(r.name, r.kind, str(r.output_shape), f"{r.parameters:,}") for r in self.rows]
+        cells += [("total", "", "", f"{self.parameters:,}")]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = [
+            f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d:>{widths[3]}}".rstrip() for a, b, c, d in cells
+        ]
+        rule = "─" * max(map(len, lines))
+        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+
+
+def summarize(model: Module, input_shape: tuple[int, ...]) -> Summary:
+    """Run the model once in evaluation mode on zeros of shape (1, *input_shape) and note what each layer puts out."""
+    if not all(isinstance(size, (int, np.integer)) and size > 0 for size in input_shape):
+        raise ValueError(f"summary: input_shape is {input_shape}, expected positive integers, without the batch")
+    names = {id(module): name for name, module in model.named_modules()}
+    rows: list[LayerRow] = []
+
+    def note(module: Module, output: Tensor) -> None:
+        if not any(True for _ in module.children()):
+            count = sum(parameter.size for parameter in module.parameters())
+            rows.append(LayerRow(names[id(module)], type(module).__name__, output.shape[1:], count))
+
+    modes = [(module, module.training) for _, module in model.named_modules()]
+    try:
+        with no_grad(), observe(note):
+            model.eval()(backend.asarray(np.zeros((1, *input_shape), np.float32)))
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    return Summary(tuple(rows), sum(parameter.size for parameter in model.parameters()))
