@@ -1,0 +1,211 @@
+"""The Trainer: the loop that everybody writes, once."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from minidl import backend, nn
+from minidl.data import Loader
+from minidl.optim import Optimizer
+from minidl.tensor import Tensor, no_grad
+from minidl.training.callbacks import Callback, ProgressBar
+from minidl.training.diagnosis import NonFiniteLossError, first_non_finite
+from minidl.training.history import History
+from minidl.training.interrupts import deferred_interrupt
+
+Batches = Iterable[tuple[Any, Any]]
+
+
+class Trainer:
+    """Trains a model with an optimizer.
+
+    Parameters
+    ----------
+    model : nn.Module
+    optimizer : optim.Optimizer
+        Over the model's parameters.
+    loss : nn.Loss or callable, default nn.CrossEntropy()
+        An `nn.Loss` is called with (outputs, labels, progress), any other callable with (outputs, labels).
+    callbacks : sequence of Callback
+    progress : bool, default True
+        Whether to show a `ProgressBar`.
+
+    Attributes
+    ----------
+    history : History
+        Grows over all calls of `fit`.
+
+    Examples
+    --------
+    >>> trainer = Trainer(model, optim.Adam(model))
+    >>> history = trainer.fit(data.Loader(x, y, 128), validation=(test_x, test_y), epochs=3)
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        loss: Callable[..., Tensor] | None = None,
+        *,
+        callbacks: Sequence[Callback] = (),
+        progress: bool = True,
+    ) -> None:
+        for name, value, kind in (("model", model, nn.Module), ("optimizer", optimizer, Optimizer)):
+            if not isinstance(value, kind):
+                raise TypeError(f"Trainer: {name} is {type(value).__name__}, expected {kind.__name__}")
+        self.model, self.optimizer = model, optimizer
+        self.loss = nn.CrossEntropy() if loss is None else loss
+        self.callbacks = [*callbacks, *([ProgressBar()] if progress else [])]
+        self.history = History()
+        self.epoch = self.epochs = self.steps_done = self.steps_per_epoch = 0
+        self.running_accuracy: float | None = None
+        self._stop_reason = ""
+
+    def stop(self, reason: str) -> None:
+        """End the training after the current step; the reason goes into `history.stopped`."""
+        self._stop_reason = self._stop_reason or reason
+
+    # -- training
+
+    def fit(self, train: Loader, validation: Any = None, epochs: int = 1) -> History:
+        """Train for a number of epochs.
+
+        Ctrl-C ends the training after the current step and keeps what was learned (`history.stopped` is then
+        "interrupted"); pressed twice it raises KeyboardInterrupt.
+
+        Parameters
+        ----------
+        train : data.Loader
+        validation : data.Loader or (x, y), optional
+            Evaluated after every epoch.
+        epochs : int, default 1
+
+        Returns
+        -------
+        History
+
+        Raises
+        ------
+        NonFiniteLossError
+            If the loss becomes NaN or infinite; the message names the step and the layer where it began. The weights
+            are those of the step before.
+        """
+        if not isinstance(train, Loader):
+            raise TypeError(f"fit: train is {type(train).__name__}, expected a data.Loader")
+        if not isinstance(epochs, (int, np.integer)) or isinstance(epochs, bool) or epochs < 1:
+            raise ValueError(f"fit: epochs is {epochs!r}, expected a positive integer")
+        held_out = None if validation is None else _as_batches(validation, train.batch_size)
+        self.epochs, self.steps_per_epoch, self.steps_done = int(epochs), len(train), 0
+        self._stop_reason = ""
+        self._tell("on_start")
+        try:
+            with deferred_interrupt(lambda: self.stop("interrupted")):
+                for epoch in range(1, self.epochs + 1):
+                    self.epoch = epoch
+                    self._train_epoch(train, held_out)
+                    if self._stop_reason:
+                        break
+        finally:
+            self.history.stopped = self._stop_reason or "epochs done"
+            self._tell("on_end")
+        return self.history
+
+    def _train_epoch(self, train: Loader, held_out: Batches | None) -> None:
+        self.model.train()
+        total, right, seen, seconds = 0.0, 0, 0, 0.0
+        rate = self.optimizer.rate
+        began = time.perf_counter()
+        for x, y in train:
+            loss, outputs = self._step(x, y)
+            total += loss * len(x)
+            seen += len(x)
+            if _are_classes(y):
+                right += int((outputs.argmax(axis=-1) == y).sum())
+                self.running_accuracy = right / seen
+            else:
+                self.running_accuracy = None
+            seconds += time.perf_counter() - began
+            self._tell("on_step")
+            if self._stop_reason:
+                break
+            began = time.perf_counter()
+        record = {"epoch": len(self.history.epochs) + 1, "loss": total / seen}
+        if self.running_accuracy is not None:
+            record["accuracy"] = self.running_accuracy
+        if held_out is not None:
+            record |= {f"validation_{name}": value for name, value in self.evaluate(held_out).items()}
+        self.history.epochs.append(record | {"rate": rate, "seconds": seconds})
+        self._tell("on_epoch")
+
+    def _step(self, x: Any, y: Any) -> tuple[float, Any]:
+        generator_state = backend.default_generator().bit_generator.state
+        rate = self.optimizer.rate
+        outputs: Any = None
+
+        def closure() -> float:
+            nonlocal outputs
+            outputs = self.model(x)
+            loss = self._loss(outputs, y)
+            value = loss.item()
+            if not math.isfinite(value):
+                backend.default_generator().bit_generator.state = generator_state  # the same dropout masks again
+                where = first_non_finite(self.model, x)
+                raise NonFiniteLossError(len(self.history.steps) + 1, self.epoch, value, where)
+            loss.backward()
+            return value
+
+        loss = self.optimizer.step(closure)
+        self.steps_done += 1
+        step = {"step": len(self.history.steps) + 1, "epoch": len(self.history.epochs) + 1, "loss": loss, "rate": rate}
+        self.history.steps.append(step)
+        return loss, outputs.data
+
+    def _loss(self, outputs: Any, labels: Any) -> Tensor:
+        if isinstance(self.loss, nn.Loss):
+            return self.loss(outputs, labels, self.steps_done / max(1, self.steps_per_epoch * self.epochs))
+        return self.loss(outputs, labels)
+
+    def _tell(self, event: str) -> None:
+        for callback in self.callbacks:
+            getattr(callback, event)(self)
+
+    # -- evaluation
+
+    @no_grad()
+    def evaluate(self, batches: Any) -> dict[str, float]:
+        """Return the loss, and the accuracy if labels are class indices, of the model in evaluation mode.
+
+        Parameters
+        ----------
+        batches : data.Loader or (x, y)
+        """
+        was_training = self.model.training
+        self.model.eval()
+        total, right, seen = 0.0, 0, 0
+        classes = False
+        for x, y in _as_batches(batches, 256):
+            outputs = self.model(x)
+            total += self._loss(outputs, y).item() * len(x)
+            seen += len(x)
+            classes = _are_classes(y)
+            if classes:
+                right += int((outputs.data.argmax(axis=-1) == y).sum())
+        self.model.train(was_training)
+        return {"loss": total / seen} | ({"accuracy": right / seen} if classes else {})
+
+
+def _as_batches(source: Any, batch_size: int) -> Batches:
+    if isinstance(source, Loader):
+        return source
+    if isinstance(source, tuple) and len(source) == 2:
+        return Loader(*source, batch_size=batch_size, shuffle=False)
+    raise TypeError(f"Trainer: validation is {type(source).__name__}, expected a data.Loader or a pair (x, y)")
+
+
+def _are_classes(y: Any) -> bool:
+    return y.ndim == 1 and y.dtype.kind in "iu"
