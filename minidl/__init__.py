@@ -1,0 +1,51 @@
+"""minidl: the framework to learn CNN optimization from, on NumPy and CuPy.
+
+>>> import minidl as ml
+>>> from minidl import data, models, ops, optim, training
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from minidl import backend, ops
+from minidl.backend import device, gpu_status, manual_seed, use_device
+from minidl.gradcheck import GradientError, check_gradients
+from minidl.tensor import Tensor, differentiable, no_grad
+
+if TYPE_CHECKING:
+    from minidl import data, models, nn, optim, studies, training, viz
+
+__version__ = "0.1.0"
+
+_ON_DEMAND = ("data", "models", "nn", "optim", "studies", "training", "viz")
+
+
+def __getattr__(name: str) -> Any:
+    """Import a subpackage when it is first asked for, so that the command line starts fast."""
+    if name in _ON_DEMAND:
+        return importlib.import_module(f"minidl.{name}")
+    raise AttributeError(f"module 'minidl' has no attribute '{name}'")
+
+
+__all__ = [
+    "GradientError",
+    "Tensor",
+    "backend",
+    "check_gradients",
+    "data",
+    "device",
+    "differentiable",
+    "gpu_status",
+    "manual_seed",
+    "models",
+    "nn",
+    "no_grad",
+    "ops",
+    "optim",
+    "studies",
+    "training",
+    "use_device",
+    "viz",
+]

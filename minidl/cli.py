@@ -1,0 +1,96 @@
+"""The command `minidl`. Heavy imports stay inside the functions, so that `minidl --help` answers at once."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status: 0 done, 1 failed, 2 bad usage, 130 interrupted."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except KeyboardInterrupt:
+        print("minidl: interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, TypeError, OSError, RuntimeError) as error:
+        print(f"minidl {options.command}: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    from minidl import __version__
+
+    parser = argparse.ArgumentParser(prog="minidl", description="Learn CNN optimization: train, compare and look.")
+    parser.add_argument("--version", action="version", version=f"minidl {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+
+    compare = commands.add_parser(
+        "compare",
+        help="race optimizers on one network; ends in a table and a picture",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    compare.add_argument("--optimizers", default="all", help="comma-separated names, or 'all' for the eleven")
+    compare.add_argument("--model", default="lenet5", help="lenet5 or mlp")
+    compare.add_argument("--data", default="digits", help="digits, or mnist and fashion-mnist from MINIDL_DATA")
+    compare.add_argument("--epochs", type=int, default=10, help="epochs of the race")
+    compare.add_argument("--batch-size", type=int, default=64, help="images in a batch")
+    compare.add_argument("--lr", default="grid", help="a rate for all, 'default', or 'grid': tune each on a small grid")
+    compare.add_argument("--seed", type=int, default=0, help="of initial weights and batches")
+    compare.add_argument("--device", default="cpu", help="cpu, gpu or auto")
+    compare.add_argument("--out", default="minidl-compare", help="folder for the table and the picture")
+    compare.set_defaults(run=_compare)
+
+    info = commands.add_parser("info", help="versions, the device, and why the GPU cannot be used if it cannot")
+    info.set_defaults(run=_info)
+    return parser
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from minidl import backend
+    from minidl.studies import compare, contenders
+    from minidl.studies.compare import show_table
+
+    backend.use_device(options.device)
+    names = contenders.DEFAULT if options.optimizers == "all" else options.optimizers.split(",")
+    comparison = compare(
+        [name.strip() for name in names],
+        model=options.model,
+        dataset=options.data,
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        lr=_rate(options.lr),
+        seed=options.seed,
+        out=options.out,
+    )
+    if comparison.runs:
+        show_table(comparison)
+    return 130 if comparison.interrupted else 0
+
+
+def _rate(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _info(options: argparse.Namespace) -> int:
+    import platform
+
+    import numpy
+    import threadpoolctl
+
+    import minidl
+
+    status = minidl.gpu_status()
+    pools = threadpoolctl.threadpool_info()
+    blas = ", ".join(
+        f"{p['internal_api']} {p['version']} ({p.get('architecture', '?')}, {p['num_threads']} threads)" for p in pools
+    )
+    print(f"minidl {minidl.__version__}, Python {platform.python_version()}, NumPy {numpy.__version__}")
+    print(f"BLAS: {blas or 'unknown'}")
+    print(f"GPU: {'usable: ' if status else 'not usable: '}{status.reason}")
+    return 0
