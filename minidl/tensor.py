@@ -122,8 +122,8 @@ def _accumulate(source: Node | Tensor, gradient: Any, g: Any) -> None:
         gradient = gradient.astype(source.dtype)
     if source.grad is not None:
         gradient = source.grad + gradient
-    elif isinstance(source, Tensor) and (gradient is g or gradient.base is not None):
-        gradient = gradient.copy()  # a leaf keeps its gradient, so it must not share memory with anything
+    if isinstance(source, Tensor) and (gradient is g or gradient.base is not None or isinstance(gradient, np.generic)):
+        gradient = backend.array_module(gradient).array(gradient)  # a leaf keeps its gradient, which must share memory with nothing
     source.grad = gradient
 
 

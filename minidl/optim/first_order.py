@@ -110,7 +110,18 @@ class Nesterov(Optimizer):
             raise RuntimeError(
                 "Nesterov.step: call zero_grad before the forward pass; it moves the parameters to the look-ahead point"
             )
-        return super().step(closure)
+        try:
+            return super().step(closure)
+        except BaseException:
+            self._return()
+            raise
+
+    def _return(self) -> None:
+        """Bring the parameters back from the look-ahead point, after a step that failed."""
+        if self._iterate is not None:
+            self._vector.array[...] = self._iterate
+            self._vector.written()
+            self._iterate = None
 
     def update(self, W, g, lr, t):
         look_ahead, W = W, self._iterate  # look_ahead = W + βv

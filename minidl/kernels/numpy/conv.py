@@ -86,14 +86,18 @@ def _columns(x, size, stride, padding):
 
 def _pad(x, padding):
     """Return x contiguous, with zeros added on each side, or rows and columns taken off where padding is negative."""
-    if padding == ((0, 0), (0, 0)):
-        return array_module(x).ascontiguousarray(x)
-    (top, bottom), (left, right) = padding
-    count, height, width, channels = x.shape
-    padded = array_module(x).zeros((count, height + top + bottom, width + left + right, channels), dtype=x.dtype)
-    inside = padded[:, max(top, 0) : max(top, 0) + height, max(left, 0) : max(left, 0) + width]
-    inside[...] = x[:, max(-top, 0) :, max(-left, 0) :][:, : inside.shape[1], : inside.shape[2]]
-    return padded
+    if padding != ((0, 0), (0, 0)):
+        height, width = (extent + sum(pair) for extent, pair in zip(x.shape[1:3], padding, strict=True))
+        padded = array_module(x).zeros((len(x), height, width, x.shape[3]), dtype=x.dtype)
+        (top, bottom), (left, right) = padding
+        padded[:, _inside(top, bottom), _inside(left, right)] = x[:, _inside(-top, -bottom), _inside(-left, -right)]
+        x = padded
+    return array_module(x).ascontiguousarray(x)
+
+
+def _inside(before, after):
+    """Return the slice that leaves out so many elements at each end; negative numbers leave out none."""
+    return slice(max(before, 0), -after if after > 0 else None)
 
 
 def _spread(g, stride):

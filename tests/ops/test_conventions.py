@@ -1,0 +1,192 @@
+"""Conventions where mathematics leaves a choice, and values where a careless form would fail."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import minidl as ml
+from minidl import ops
+
+
+def gradient(op, *inputs, g=None):
+    tensors = [ml.Tensor(np.array(x, float), requires_grad=True) for x in inputs]
+    y = op(*tensors)
+    y.backward(np.ones(y.shape) if g is None else g)
+    grads = [tensor.grad for tensor in tensors]
+    return grads[0] if len(grads) == 1 else grads
+
+
+@pytest.mark.parametrize(
+    ("op", "expected"),
+    [
+        (ops.relu, 0.0),
+        (ops.abs, 0.0),
+        (lambda x: ops.leaky_relu(x, 0.2), 0.2),
+        (lambda x: ops.elu(x, 0.5), 0.5),
+        (lambda x: ops.clip(x, 0, 1), 1.0),
+    ],
+)
+def test_the_derivative_at_the_kink_at_zero(op, expected):
+    np.testing.assert_allclose(gradient(op, [0.0]), [expected])
+
+
+@pytest.mark.parametrize("op", [ops.maximum, ops.minimum])
+def test_at_a_tie_of_two_arrays_the_gradient_goes_to_the_first(op):
+    gx, gy = gradient(op, [1.0, 2.0], [1.0, 2.0])
+    np.testing.assert_array_equal(gx, [1, 1])
+    np.testing.assert_array_equal(gy, [0, 0])
+
+
+def test_among_equal_maxima_the_gradient_goes_to_the_first():
+    np.testing.assert_array_equal(gradient(lambda x: x.max(), [[1, 3], [3, 3]]), [[0, 1], [0, 0]])
+    np.testing.assert_array_equal(gradient(lambda x: x.min(axis=0), [[1, 3], [1, 2]]), [[1, 0], [0, 1]])
+    image = np.array([[2, 5, 5], [5, 1, 5]], float).reshape(1, 2, 3, 1)
+    got = gradient(lambda x: ops.max_pool2d(x, 2, 1), image)
+    np.testing.assert_array_equal(got.reshape(2, 3), [[0, 2, 0], [0, 0, 0]])
+
+
+def test_a_repeated_index_accumulates():
+    np.testing.assert_array_equal(gradient(lambda x: x[[0, 0, 2, 0]], [1, 2, 3]), [3, 0, 1])
+    np.testing.assert_array_equal(gradient(lambda x: x[ml.Tensor([1, 1])], [1, 2, 3]), [0, 2, 0])
+
+
+def test_power_is_finite_at_zero():
+    np.testing.assert_array_equal(gradient(lambda x: x**0, [0.0, 2.0]), [0, 0])
+    np.testing.assert_array_equal(gradient(lambda x: x**1, [0.0, 2.0]), [1, 1])
+    np.testing.assert_array_equal(gradient(lambda x: x**2, [-3.0, 0.0]), [-6, 0])
+    np.testing.assert_array_equal(gradient(lambda y: 0.0**y, [1.0, 2.0]), [0, 0])
+
+
+def test_softmax_and_cross_entropy_are_finite_for_huge_logits():
+    x = np.array([[1e4, -1e4, 0.0]])
+    np.testing.assert_array_equal(ops.softmax(ml.Tensor(x)).data, [[1, 0, 0]])
+    np.testing.assert_array_equal(ops.log_softmax(ml.Tensor(x)).data, [[0, -2e4, -1e4]])
+    assert ops.cross_entropy(ml.Tensor(x), [1]).item() == 2e4
+    np.testing.assert_array_equal(ops.sigmoid(ml.Tensor([-1e4, 1e4])).data, [0, 1])
+    np.testing.assert_array_equal(ops.softplus(ml.Tensor([-1e4, 1e4])).data, [0, 1e4])
+
+
+def test_batch_norm_of_a_constant_channel_is_beta():
+    x = np.full((4, 2), 7.0)
+    y = ops.batch_norm(ml.Tensor(x), ml.Tensor(np.ones(2)), ml.Tensor(np.array([1.0, 2.0])))
+    np.testing.assert_array_equal(y.data, np.tile([1.0, 2.0], (4, 1)))
+
+
+def test_batch_norm_keeps_its_precision_far_from_zero(rng):
+    x = rng.standard_normal((256, 3))
+    expected = (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5)
+    far = (x + 1e3).astype(np.float32)
+    y = ops.batch_norm(ml.Tensor(far), np.ones(3, np.float32), np.zeros(3, np.float32))
+    np.testing.assert_allclose(y.data, expected, atol=1e-3)
+
+
+def test_dropout_keeps_the_mean_and_drops_the_share_that_was_asked_for():
+    x = np.ones(200_000)
+    y = ops.dropout(ml.Tensor(x), 0.3, generator=np.random.default_rng(1)).data
+    deviation = np.sqrt(0.3 * 0.7 / x.size)
+    assert abs((y == 0).mean() - 0.3) < 4 * deviation
+    np.testing.assert_allclose(y[y != 0], 1 / 0.7)
+    z = ops.dropout(ml.Tensor(x), 0.3, scaling="eval", generator=np.random.default_rng(1)).data
+    np.testing.assert_array_equal(z, y != 0)
+    assert not ops.dropout(ml.Tensor(x), 1.0).data.any()
+    np.testing.assert_array_equal(ops.dropout(ml.Tensor(x), 0.0).data, x)
+
+
+def test_same_padding_puts_the_odd_zero_at_the_bottom_and_right():
+    x = np.arange(16.0).reshape(1, 4, 4, 1)
+    w = np.ones((2, 2, 1, 1))
+    y = ops.conv2d(ml.Tensor(x), ml.Tensor(w), padding="same").data[0, :, :, 0]
+    padded = np.pad(x[0, :, :, 0], ((0, 1), (0, 1)))
+    np.testing.assert_array_equal(y, padded[:-1, :-1] + padded[1:, :-1] + padded[:-1, 1:] + padded[1:, 1:])
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("extent", [5, 6, 7])
+def test_same_padding_gives_the_input_over_the_stride_rounded_up(stride, extent):
+    x, w = ml.Tensor(np.zeros((1, extent, extent, 1))), ml.Tensor(np.zeros((3, 3, 1, 1)))
+    assert ops.conv2d(x, w, stride=stride, padding="same").shape[1:3] == (-(-extent // stride),) * 2
+
+
+def test_convolution_equals_the_sum_in_its_definition(rng):
+    x, w, b = rng.standard_normal((2, 6, 5, 3)), rng.standard_normal((3, 2, 3, 4)), rng.standard_normal(4)
+    y = ops.conv2d(ml.Tensor(x), ml.Tensor(w), ml.Tensor(b), stride=(2, 1), padding=(1, 0)).data
+    padded = np.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0)))
+    expected = np.empty((2, 3, 4, 4))
+    for n, p, q, k in np.ndindex(expected.shape):
+        expected[n, p, q, k] = b[k] + (padded[n, 2 * p : 2 * p + 3, q : q + 2] * w[..., k]).sum()
+    np.testing.assert_allclose(y, expected, rtol=1e-12)
+
+
+def test_a_large_batch_is_cut_into_chunks_without_a_seam(rng, monkeypatch):
+    from minidl.kernels.numpy import conv
+
+    x, w = rng.standard_normal((7, 6, 6, 2)), rng.standard_normal((3, 3, 2, 4))
+    g = rng.standard_normal((7, 6, 6, 4))
+
+    def run():
+        tensors = ml.Tensor(x, requires_grad=True), ml.Tensor(w, requires_grad=True)
+        y = ops.conv2d(*tensors, padding=1)
+        y.backward(g)
+        return y.data, tensors[0].grad, tensors[1].grad
+
+    whole = run()
+    monkeypatch.setattr(conv, "CHUNK_BYTES", 6 * 6 * 18 * 8 * 2)  # two samples at a time, and one left over
+    for cut, expected in zip(run(), whole, strict=True):
+        np.testing.assert_allclose(cut, expected, rtol=1e-12)
+
+
+# ---------------------------------------------------------------- bad input
+
+
+def zeros(*shape):
+    return ml.Tensor(np.zeros(shape), requires_grad=True)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: ops.conv2d(zeros(1, 5, 5, 3), zeros(3, 3, 16, 4)), "conv2d: x has 3 channels, w expects 16"),
+        (lambda: ops.conv2d(zeros(5, 5, 3), zeros(3, 3, 3, 4)), r"x has shape \(5, 5, 3\)"),
+        (lambda: ops.conv2d(zeros(1, 2, 5, 3), zeros(3, 3, 3, 4)), "larger than x"),
+        (lambda: ops.conv2d(zeros(1, 5, 5, 3), zeros(3, 3, 3, 4), zeros(3)), r"b has shape \(3,\), expected \(4,\)"),
+        (lambda: ops.conv2d(zeros(1, 5, 5, 3), zeros(3, 3, 3, 4), stride=0), "stride is 0"),
+        (lambda: ops.conv2d(zeros(1, 5, 5, 3), zeros(3, 3, 3, 4), padding="full"), "padding is 'full'"),
+        (lambda: ops.conv2d(zeros(1, 5, 5, 3), zeros(3, 3, 3, 4), padding=-1), "padding is -1"),
+        (lambda: ops.max_pool2d(zeros(1, 2, 2, 1), 3), r"size is \(3, 3\), larger than x"),
+        (lambda: ops.avg_pool2d(zeros(2, 2), 1), r"expected \(N, H, W, C\)"),
+        (lambda: ops.max_pool2d(zeros(1, 2, 2, 1), 2, 0), "max_pool2d: stride is 0"),
+        (lambda: ops.matmul(zeros(2, 3), zeros(2, 3)), r"x has shape \(2, 3\) and y \(2, 3\)"),
+        (lambda: ops.matmul(zeros(), zeros(2)), "matmul"),
+        (lambda: ops.sum(zeros(2, 3), 2), "axis is 2, but x has 2 axes"),
+        (lambda: ops.max(zeros(0, 3), 0), "no value over axis 0"),
+        (lambda: ops.mean(zeros(0)), "nothing to average"),
+        (lambda: ops.concatenate([]), "no Tensors"),
+        (lambda: ops.concatenate([zeros(2, 3), zeros(3, 2)]), "differ in more than axis"),
+        (lambda: ops.concatenate([zeros(2, 3)], 2), "axis is 2"),
+        (lambda: ops.stack([zeros(2), zeros(3)]), r"the shapes \(2,\), \(3,\) differ"),
+        (lambda: ops.pad(zeros(2, 2), [(1, 1)]), "pair of non-negative numbers for each of 2 axes"),
+        (lambda: ops.clip(zeros(2), 1, 0), "low is 1, above high"),
+        (lambda: ops.cross_entropy(zeros(0, 3), np.zeros(0, int)), "the batch is empty"),
+        (lambda: ops.cross_entropy(zeros(2, 3), [0, 3]), "labels contain 3, expected class indices 0 to 2"),
+        (lambda: ops.cross_entropy(zeros(2, 3), [-1, 0]), "labels contain -1"),
+        (lambda: ops.cross_entropy(zeros(2, 3), [0]), r"labels have shape \(1,\), expected \(2,\)"),
+        (lambda: ops.cross_entropy(zeros(3), [0]), r"logits have shape \(3,\)"),
+        (lambda: ops.cross_entropy(zeros(1, 3), [0], 1.5), "label_smoothing is 1.5"),
+        (lambda: ops.cross_entropy(zeros(1, 3), [0], reduction="median"), "reduction is 'median'"),
+        (lambda: ops.mse(zeros(2), zeros(2, 1)), r"shape \(2,\) and targets \(2, 1\)"),
+        (lambda: ops.mse(zeros(0), zeros(0)), "batch is empty"),
+        (lambda: ops.dropout(zeros(2), 1.5), "p is 1.5"),
+        (lambda: ops.dropout(zeros(2), 0.5, scaling="late"), "scaling is 'late'"),
+        (lambda: ops.batch_norm(zeros(2, 3), zeros(2), zeros(3)), r"gamma \(2,\)"),
+        (lambda: ops.batch_norm(zeros(0, 3), zeros(3), zeros(3)), "batch is empty"),
+    ],
+)
+def test_bad_input_is_a_clear_error(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_labels_must_be_integers():
+    with pytest.raises(TypeError, match="labels have dtype float64"):
+        ops.cross_entropy(zeros(2, 3), [0.0, 1.0])

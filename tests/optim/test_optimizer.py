@@ -1,0 +1,263 @@
+"""What all optimizers share: the vector W, the step, the state, and what is refused."""
+
+from __future__ import annotations
+
+import gc
+import math
+
+import numpy as np
+import pytest
+
+import minidl as ml
+from minidl import models, nn, ops, optim
+
+
+def leaf(values, dtype=np.float64):
+    return ml.Tensor(np.array(values, dtype), requires_grad=True)
+
+
+# ---------------------------------------------------------------- the vector W
+
+
+def test_parameters_become_views_of_one_vector():
+    x, y = leaf([[1, 2], [3, 4]]), leaf([5, 6])
+    optimizer = optim.SGD([x, y], lr=1)
+    np.testing.assert_array_equal(optimizer.weights, [1, 2, 3, 4, 5, 6])
+    assert np.shares_memory(x.data, optimizer._vector.array)
+    assert np.shares_memory(y.data, optimizer._vector.array)
+    (x.sum() + 2 * y.sum()).backward()
+    optimizer.step()
+    np.testing.assert_array_equal(x.data, [[0, 1], [2, 3]])
+    np.testing.assert_array_equal(y.data, [3, 4])
+
+
+def test_weights_are_a_copy():
+    x = leaf([1.0])
+    optimizer = optim.SGD([x])
+    optimizer.weights[0] = 9
+    assert x.data[0] == 1
+
+
+def test_two_optimizers_over_the_same_parameters_share_the_vector():
+    x, y = leaf([1.0]), leaf([2.0])
+    first, second = optim.SGD([x, y], lr=1), optim.Adam([y, x])
+    (x + y).backward()
+    first.step()
+    np.testing.assert_array_equal(second.weights, [0, 1])
+
+
+def test_overlapping_but_different_parameters_are_an_error_while_the_other_optimizer_lives():
+    x, y = leaf([1.0]), leaf([2.0])
+    first = optim.SGD([x, y])
+    for params in ([x], [x, y, leaf([3.0])]):
+        with pytest.raises(ValueError, match="params overlap with those of another optimizer"):
+            optim.SGD(params)
+    del first
+    optim.SGD([x])
+
+
+def test_a_model_and_its_optimizer_are_freed_without_the_garbage_collector():
+    import weakref
+
+    gc.collect()
+    gc.disable()
+    try:
+        model = models.mlp([3, 2])
+        optimizer = optim.Adam(model)
+        refs = [weakref.ref(parameter) for parameter in model.parameters()]
+        del model, optimizer
+        assert all(ref() is None for ref in refs)
+    finally:
+        gc.enable()
+
+
+def test_assigning_data_writes_into_the_vector():
+    x = leaf([1.0, 2.0])
+    optimizer = optim.SGD([x])
+    x.data = [7.0, 8.0]
+    np.testing.assert_array_equal(optimizer.weights, [7, 8])
+
+
+def test_frozen_parameters_of_a_module_are_left_out():
+    model = models.mlp([3, 4, 2])
+    model[1].weight.requires_grad = False
+    before = model[1].weight.data.copy()
+    optimizer = optim.SGD(model, lr=1)
+    ops.cross_entropy(model(np.ones((2, 3), np.float32)), [0, 1]).backward()
+    optimizer.step()
+    assert optimizer.weights.size == 4 + 4 * 2 + 2
+    np.testing.assert_array_equal(model[1].weight.data, before)
+
+
+@pytest.mark.parametrize(
+    ("params", "error", "message"),
+    [
+        (lambda: [], ValueError, "params is empty"),
+        (lambda: leaf([1.0]), TypeError, "params is Tensor, expected a Module or an iterable"),
+        (lambda: 3, TypeError, "params is int"),
+        (lambda: [ml.Tensor([1.0])], TypeError, r"params\[0\] is Tensor.*requires_grad=True"),
+        (lambda: [leaf([1.0]) * 2], TypeError, r"params\[0\]"),
+        (lambda: [np.ones(2)], TypeError, r"params\[0\]"),
+        (lambda: [leaf([1.0]), leaf([1.0], np.float32)], ValueError, "dtypes float32, float64"),
+        (lambda: [x := leaf([1.0]), x], ValueError, "the same Tensor twice"),
+    ],
+)
+def test_bad_parameters(params, error, message):
+    with pytest.raises(error, match=message):
+        optim.SGD(params())
+
+
+# ---------------------------------------------------------------- steps
+
+
+def test_step_with_a_closure_returns_its_loss():
+    x = leaf([3.0])
+    optimizer = optim.SGD([x], lr=0.25)
+
+    def closure():
+        loss = (x * x).sum()
+        loss.backward()
+        return loss.item()
+
+    assert [optimizer.step(closure) for _ in range(3)] == [9.0, 2.25, 0.5625]
+
+
+@pytest.mark.parametrize("name", ["SGD", "HeavyBall", "Nesterov", "RMSProp", "Adam", "AdaMax", "Nadam", "AMSGrad"])
+def test_a_schedule_is_asked_with_the_number_of_finished_steps(name):
+    asked = []
+    x = leaf([3.0])
+    optimizer = getattr(optim, name)([x], lr=lambda t: asked.append(t) or 0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        (x * x).backward()
+        optimizer.step()
+    assert asked == [0, 1, 2]
+
+
+@pytest.mark.parametrize("rate", [-1.0, math.nan, math.inf])
+def test_a_schedule_that_returns_no_rate_is_an_error_and_nothing_moves(rate):
+    x = leaf([3.0])
+    optimizer = optim.SGD([x], lr=lambda t: rate)
+    (x * x).backward()
+    with pytest.raises(ValueError, match="lr is"):
+        optimizer.step()
+    assert x.data[0] == 3
+
+
+def test_nesterov_evaluates_at_the_true_iterate_and_differentiates_ahead():
+    x = leaf([1.0])
+    optimizer = optim.Nesterov([x], lr=0.1, beta=0.5)
+    for _ in range(3):
+        optimizer.zero_grad()
+        (x * x).backward()
+        optimizer.step()
+        assert x.data[0] == optimizer.weights[0], "after step the model stands at the iterate"
+    iterate = optimizer.weights[0]
+    optimizer.zero_grad()
+    assert x.data[0] == pytest.approx(iterate + 0.5 * optimizer.v[0], rel=1e-15)
+    assert optimizer.weights[0] == iterate
+    optimizer.zero_grad()
+    assert x.data[0] == pytest.approx(iterate + 0.5 * optimizer.v[0], rel=1e-15), "looking ahead twice is looking once"
+
+
+def test_nesterov_without_zero_grad_is_an_error():
+    x = leaf([1.0])
+    optimizer = optim.Nesterov([x])
+    (x * x).backward()
+    with pytest.raises(RuntimeError, match="call zero_grad before the forward pass"):
+        optimizer.step()
+
+
+def test_nesterov_returns_to_the_iterate_when_the_closure_fails():
+    x = leaf([1.0])
+    optimizer = optim.Nesterov([x])
+    optimizer.v = np.array([5.0])
+
+    def closure():
+        assert x.data[0] == 5.5
+        raise ArithmeticError
+
+    with pytest.raises(ArithmeticError):
+        optimizer.step(closure)
+    assert x.data[0] == 1.0
+    assert optimizer.t == 0
+
+
+# ---------------------------------------------------------------- state and settings
+
+
+def test_load_state_dict_refuses_what_does_not_fit_and_changes_nothing():
+    optimizer = optim.Adam([leaf([1.0, 2.0])])
+    good = optimizer.state_dict()
+    bad = [
+        (optim.SGD([leaf([1.0])]).state_dict(), "entries are"),
+        ({**good, "class": "Nadam"}, "this is the state of Nadam"),
+        ({**good, "m": np.zeros(3)}, r"m has shape \(3,\), expected \(2,\)"),
+        ({k: v for k, v in good.items() if k != "v"}, "expected"),
+    ]
+    for state, message in bad:
+        with pytest.raises(ValueError, match=message):
+            optimizer.load_state_dict({**state, **({"t": 5} if "t" in state else {})})
+        assert optimizer.t == 0
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda p: optim.SGD(p, lr=-0.1), "SGD: lr is -0.1"),
+        (lambda p: optim.SGD(p, lr=math.nan), "SGD: lr is nan"),
+        (lambda p: optim.SGD(p, lr=math.inf), "SGD: lr is inf"),
+        (lambda p: optim.HeavyBall(p, beta=1.0), r"HeavyBall: beta is 1.0, expected a number in \[0, 1\)"),
+        (lambda p: optim.Nesterov(p, beta=-0.1), "Nesterov: beta is -0.1"),
+        (lambda p: optim.AdaGrad(p, eps=-1), "AdaGrad: eps is -1"),
+        (lambda p: optim.AdaGrad(p, accumulate="cube"), "accumulate is 'cube'"),
+        (lambda p: optim.RMSProp(p, gamma=1), "RMSProp: gamma is 1"),
+        (lambda p: optim.Adadelta(p, gamma=2), "Adadelta: gamma is 2"),
+        (lambda p: optim.Adam(p, betas=(0.9, 1.0)), r"Adam: betas\[1\] is 1.0"),
+        (lambda p: optim.AdaMax(p, betas=0.9), "AdaMax: betas is 0.9, expected a pair"),
+        (lambda p: optim.Nadam(p, betas=(math.nan, 0.9)), r"Nadam: betas\[0\] is nan"),
+        (lambda p: optim.AMSGrad(p, eps=math.inf), "AMSGrad: eps is inf"),
+    ],
+)
+def test_bad_hyper_parameters(make, message):
+    with pytest.raises(ValueError, match=message):
+        make([leaf([1.0])])
+
+
+def test_a_hyper_parameter_must_be_a_number():
+    with pytest.raises(TypeError, match="SGD: lr is '0.1', expected a number"):
+        optim.SGD([leaf([1.0])], lr="0.1")
+
+
+def test_live_memory_returns_after_1000_steps_without_the_garbage_collector():
+    """With the collector off, 1,000 steps leave no array behind, and the collector then finds no cycle to break."""
+    import tracemalloc
+
+    model = models.lenet5()
+    optimizer = optim.Adam(model)
+    loss = nn.CrossEntropy()
+    x = np.random.default_rng(0).random((2, 28, 28, 1), dtype=np.float32)
+    y = np.array([3, 7])
+
+    def steps(count):
+        for _ in range(count):
+            optimizer.zero_grad()
+            loss(model(x), y).backward()
+            optimizer.step()
+
+    def array_bytes():
+        arrays = tracemalloc.DomainFilter(inclusive=True, domain=np.lib.tracemalloc_domain)
+        return sum(trace.size for trace in tracemalloc.take_snapshot().filter_traces([arrays]).traces)
+
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        steps(5)
+        before = array_bytes()
+        steps(1000)
+        assert abs(array_bytes() - before) < 1000, "NumPy keeps a few freed arrays of some bytes for reuse"
+        assert gc.collect() == 0
+    finally:
+        tracemalloc.stop()
+        gc.enable()
