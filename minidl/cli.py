@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
 def _compare(options: argparse.Namespace) -> int:
     from minidl import backend
     from minidl.studies import compare, contenders
-    from minidl.studies.compare import show_table
+    from minidl.studies.comparison import show_table
 
     backend.use_device(options.device)
     names = contenders.DEFAULT if options.optimizers == "all" else options.optimizers.split(",")

@@ -123,7 +123,9 @@ def _accumulate(source: Node | Tensor, gradient: Any, g: Any) -> None:
     if source.grad is not None:
         gradient = source.grad + gradient
     if isinstance(source, Tensor) and (gradient is g or gradient.base is not None or isinstance(gradient, np.generic)):
-        gradient = backend.array_module(gradient).array(gradient)  # a leaf keeps its gradient, which must share memory with nothing
+        gradient = backend.array_module(gradient).array(
+            gradient
+        )  # a leaf keeps its gradient, which must share memory with nothing
     source.grad = gradient
 
 

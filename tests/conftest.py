@@ -44,7 +44,7 @@ def pytest_collection_modifyitems(items):
     elif not Path(root).is_dir():
         no_data = f"MINIDL_DATA is {root}, which is not a folder"
     for item in items:
-        if "data" in item.keywords and no_data:
+        if no_data and item.get_closest_marker("data"):
             item.add_marker(pytest.mark.skip(reason=no_data))
-        if "gpu" in item.keywords and not ml.gpu_status():
+        if item.get_closest_marker("gpu") and not ml.gpu_status():
             item.add_marker(pytest.mark.skip(reason=ml.gpu_status().reason))

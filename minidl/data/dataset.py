@@ -62,7 +62,7 @@ def load(name: str, root: str | os.PathLike[str] | None = None, *, size: int | N
     if name not in _LOADERS:
         raise ValueError(f"data.load: name is {name!r}, expected one of {', '.join(_LOADERS)}")
     if name == "digits":
-        return _digits(size or 8)
+        return _digits(8 if size is None else size)
     if size is not None:
         raise ValueError(f"data.load: size is {size}, but only 'digits' can be enlarged, not {name!r}")
     return _LOADERS[name](_folder(name, root))

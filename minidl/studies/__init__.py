@@ -1,5 +1,5 @@
 """Studies: recipes that end in a table and a picture."""
 
-from minidl.studies.compare import Comparison, compare
+from minidl.studies.comparison import Comparison, compare
 
 __all__ = ["Comparison", "compare"]

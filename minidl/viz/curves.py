@@ -24,6 +24,7 @@ class LearningCurve:
     note: str
     losses: Sequence[float]
     accuracies: Sequence[float]
+    steps_per_epoch: int
     diverged: bool = False
 
 
@@ -89,10 +90,8 @@ def _panel(figure, cell, curve, curves, limits, first_column):
 
 
 def _draw(loss, accuracy, curve, color, linewidth):
-    if curve.losses:
-        epochs = max(1, len(curve.accuracies))
-        at = np.arange(1, len(curve.losses) + 1) * epochs / len(curve.losses)
-        loss.plot(at, running_mean(curve.losses), color=color, linewidth=linewidth)
+    at = np.arange(1, len(curve.losses) + 1) / curve.steps_per_epoch
+    loss.plot(at, running_mean(curve.losses), color=color, linewidth=linewidth)
     marker = "o" if linewidth > 1 else None
     accuracy.plot(
         range(1, len(curve.accuracies) + 1),
@@ -129,10 +128,11 @@ def _percent(fraction, position):
 
 def _loss_limits(curves):
     values = np.concatenate([running_mean(c.losses) for c in curves if c.losses and not c.diverged] or [np.ones(1)])
-    return max(float(values.min()) * 0.8, 1e-6), float(np.quantile(values, 0.995)) * 1.3
+    low = max(float(values.min()) * 0.8, 1e-6)
+    return low, max(float(np.quantile(values, 0.995)) * 1.3, 2 * low)
 
 
 def _accuracy_limits(curves):
     values = np.concatenate([c.accuracies for c in curves if c.accuracies and not c.diverged] or [np.ones(1)])
-    low = float(np.quantile(values, 0.1))
+    low = min(float(np.quantile(values, 0.1)), 0.9)
     return max(0.0, low - 0.1 * (1 - low)), 1.0 + 0.06 * (1 - low)

@@ -79,14 +79,18 @@ def test_conv2d_same(torch, height, size, seed):
     size=st.tuples(st.integers(1, 3), st.integers(1, 3)),
     stride=st.none() | st.tuples(st.integers(1, 3), st.integers(1, 3)), ties=st.booleans(), seed=seeds,
 )  # fmt: skip
-def test_pooling_with_overlapping_windows_and_ties(torch, kind, batch, height, width, channels, size, stride, ties, seed):
+def test_pooling_with_overlapping_windows_and_ties(
+    torch, kind, batch, height, width, channels, size, stride, ties, seed
+):
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((batch, height, width, channels))
     if ties:
         x = np.round(x)
     ours = {"max": ops.max_pool2d, "avg": ops.avg_pool2d}[kind]
     theirs = {"max": torch.nn.functional.max_pool2d, "avg": torch.nn.functional.avg_pool2d}[kind]
-    compare(lambda a: ours(a, size, stride), lambda a: theirs(a, size, stride), [x], torch, to=first, back=last, rng=rng)
+    compare(
+        lambda a: ours(a, size, stride), lambda a: theirs(a, size, stride), [x], torch, to=first, back=last, rng=rng
+    )
 
 
 @with_oracle

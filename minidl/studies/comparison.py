@@ -276,9 +276,10 @@ def _write(folder: Path, runs: Sequence[Run], settings: dict[str, Any]) -> tuple
 
 def figure(runs: Sequence[Run], settings: dict[str, Any]) -> Any:
     """Draw the loss and the accuracy of every run as small multiples."""
+    steps = -(-settings["training_images"] // settings["batch_size"])
     curves = [
         viz.LearningCurve(
-            run.contender.label, run.contender.setting(run.value), run.losses, run.accuracies, bool(run.failure)
+            run.contender.label, run.contender.setting(run.value), run.losses, run.accuracies, steps, bool(run.failure)
         )
         for run in runs
     ]
