@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
+import re
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -79,6 +80,11 @@ class Node:
         self.order = next(Node._count)
         self.grad: Any = None
 
+    def free(self) -> None:
+        """Let go of everything that was kept for `backward`."""
+        self.derivatives = self.grad = None
+        self.inputs = []
+
 
 def _recorded_nodes(root: Node) -> list[Node]:
     """Return the nodes that `root` depends on, newest first, after checking that all can still be differentiated."""
@@ -105,13 +111,17 @@ def _backpropagate(root: Node, g: Any) -> None:
     """Send the gradient `g` of the root's output to every leaf, freeing each node as it is passed."""
     nodes = _recorded_nodes(root)
     root.grad = g
-    for node in nodes:
-        g, node.grad = node.grad, None
-        derivatives, node.derivatives = node.derivatives, None
-        for source, derivative in zip(node.inputs, derivatives, strict=True):  # type: ignore[arg-type]
-            if source is not None:
-                _accumulate(source, derivative(g), g)
-        node.inputs = []
+    try:
+        for node in nodes:
+            g = node.grad
+            for source, derivative in zip(node.inputs, node.derivatives, strict=True):  # type: ignore[arg-type]
+                if source is not None:
+                    _accumulate(source, derivative(g), g)
+            node.free()
+    except BaseException:
+        for node in nodes:  # half a gradient must not be found by a later backward
+            node.free()
+        raise
 
 
 def _accumulate(source: Node | Tensor, gradient: Any, g: Any) -> None:
@@ -123,9 +133,8 @@ def _accumulate(source: Node | Tensor, gradient: Any, g: Any) -> None:
     if source.grad is not None:
         gradient = source.grad + gradient
     if isinstance(source, Tensor) and (gradient is g or gradient.base is not None or isinstance(gradient, np.generic)):
-        gradient = backend.array_module(gradient).array(
-            gradient
-        )  # a leaf keeps its gradient, which must share memory with nothing
+        # A leaf keeps its gradient, so it must be an array that shares memory with nothing.
+        gradient = backend.array_module(gradient).array(gradient)
     source.grad = gradient
 
 
@@ -182,7 +191,7 @@ class Tensor(Operators):
     owner: Any  # weak reference to the vector W that this parameter's memory is a part of, or None
 
     def __init__(self, array: Any, requires_grad: bool = False) -> None:
-        values = array._data if isinstance(array, Tensor) else _as_values(array)
+        values = array.detach()._data if isinstance(array, Tensor) else _as_values(array)
         if values.dtype.kind not in "fiubc":
             raise TypeError(f"Tensor: array has dtype {values.dtype}, expected numbers")
         if requires_grad and values.dtype.kind not in "fc":
@@ -245,8 +254,8 @@ class Tensor(Operators):
         return self._data.item()
 
     def detach(self) -> Tensor:
-        """Return a Tensor with the same values and no history."""
-        return _wrap(self._data, None)
+        """Return a Tensor with the same values and no history. What an optimizer writes to later is copied."""
+        return _wrap(self._data if self.owner is None else backend.lock(self._data.copy()), None)
 
     # -- gradients
 
@@ -381,7 +390,10 @@ def differentiable(function: Callable[..., Any]) -> Callable[..., Tensor]:
                 dtype = arg.dtype if dtype is None or dtype is arg.dtype else np.promote_types(dtype, arg.dtype)
             arrays.append(arg)
 
-        data, derivatives = function(*arrays, **kwargs)
+        try:
+            data, derivatives = function(*arrays, **kwargs)
+        except ValueError as error:  # NumPy's do not say which op they come from
+            raise error if re.match(r"\w+: ", str(error)) else ValueError(f"{name}: {error}") from error
 
         if data.dtype is not dtype and dtype is not None and data.dtype.kind == "f" and dtype.kind == "f":
             data = data.astype(dtype, copy=False)

@@ -286,6 +286,49 @@ def test_inputs_given_by_name_are_found():
         ops.conv2d(w=w)
 
 
+def test_shape_errors_name_the_op():
+    with pytest.raises(ValueError, match=r"add: operands could not be broadcast together with shapes \(2,\) \(3,\)"):
+        leaf([1, 2]) + leaf([1, 2, 3])
+    with pytest.raises(ValueError, match="reshape: cannot reshape array of size 2 into shape"):
+        leaf([1, 2]).reshape(3)
+
+
+def test_a_derivative_that_fails_leaves_no_half_gradient_behind():
+    from minidl.operators import OPS
+
+    fail = []
+
+    @differentiable
+    def fragile(x):
+        def derivative(g):
+            if fail:
+                raise ArithmeticError
+            return g
+
+        return x + 0.0, derivative
+
+    del OPS["fragile"]
+    x = leaf([1.0])
+    shared = x * 2
+    bad, good = fragile(shared), shared * 5
+    fail.append(True)
+    with pytest.raises(ArithmeticError):
+        (bad + shared).backward()
+    with pytest.raises(RuntimeError, match="freed"):
+        good.backward()
+    assert x.grad is None
+
+
+def test_a_detached_parameter_does_not_follow_the_optimizer():
+    x = leaf([1.0])
+    optimizer = optim.SGD([x], lr=1)
+    copies = x.detach(), ml.Tensor(x)
+    x.sum().backward()
+    optimizer.step()
+    assert x.data[0] == 0
+    assert [kept.data[0] for kept in copies] == [1, 1]
+
+
 # ---------------------------------------------------------------- what is computed and what is kept
 
 

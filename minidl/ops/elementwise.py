@@ -65,8 +65,10 @@ def clip(x, low=None, high=None):
     Raises
     ------
     ValueError
-        If low > high.
+        If both are None, or low > high.
     """
+    if low is None and high is None:
+        raise ValueError("clip: low and high are both None, expected at least one of them")
     if low is not None and high is not None and np.any(np.greater(low, high)):
         raise ValueError(f"clip: low is {low}, above high, which is {high}")
 

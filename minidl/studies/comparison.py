@@ -165,14 +165,18 @@ def compare(
         for line in _header(settings, picked):
             progress.line(line)
         race = _Race(make_model, loaded, batch_size, seed, progress)
-        for contender in picked:
-            run, interrupted = _race_one(race, contender, values[contender.name], epochs)
-            if run.accuracies or run.failure:
-                runs.append(run)
-                progress.line(f"{len(runs):>2}/{len(picked)}  {_line(run)}")
-            if interrupted:
-                progress.line("interrupted: the table holds what was finished")
-                break
+        try:
+            for contender in picked:
+                run, interrupted = _race_one(race, contender, values[contender.name], epochs)
+                if run.accuracies or run.failure:
+                    runs.append(run)
+                    progress.line(f"{len(runs):>2}/{len(picked)}  {_line(run)}")
+                if interrupted:
+                    break
+        except KeyboardInterrupt:  # between two trainings; during one, the Trainer ends it
+            interrupted = True
+        if interrupted:
+            progress.line("interrupted: the table holds what was finished")
     runs.sort(key=lambda run: (bool(run.failure), -(run.accuracies[-1] if run.accuracies else 0)))
     files = _write(folder, runs, settings) if runs else ()
     return Comparison(tuple(runs), settings, files, interrupted)

@@ -24,7 +24,7 @@ class History:
         `validation_accuracy` if there is validation data, `rate`, `seconds` (of training alone, in this epoch).
         Accuracies are fractions and present only where labels are class indices.
     stopped : str
-        Why the run ended: "epochs done", "interrupted" or a callback's reason.
+        Why the run ended: "epochs done", "interrupted", a callback's reason, or "an error".
     """
 
     steps: list[dict[str, Any]] = field(default_factory=list)

@@ -101,7 +101,7 @@ class Trainer:
             raise ValueError(f"fit: epochs is {epochs!r}, expected a positive integer")
         held_out = None if validation is None else _as_batches(validation, train.batch_size)
         self.epochs, self.steps_per_epoch, self.steps_done = int(epochs), len(train), 0
-        self._stop_reason = ""
+        self._stop_reason, self.history.stopped = "", "an error"
         self._tell("on_start")
         try:
             with deferred_interrupt(lambda: self.stop("interrupted")):
@@ -110,8 +110,8 @@ class Trainer:
                     self._train_epoch(train, held_out)
                     if self._stop_reason:
                         break
-        finally:
             self.history.stopped = self._stop_reason or "epochs done"
+        finally:
             self._tell("on_end")
         return self.history
 
@@ -185,17 +185,19 @@ class Trainer:
         batches : data.Loader or (x, y)
         """
         was_training = self.model.training
-        self.model.eval()
         total, right, seen = 0.0, 0, 0
         classes = False
-        for x, y in _as_batches(batches, 256):
-            outputs = self.model(x)
-            total += self._loss(outputs, y).item() * len(x)
-            seen += len(x)
-            classes = _are_classes(y)
-            if classes:
-                right += int((outputs.data.argmax(axis=-1) == y).sum())
-        self.model.train(was_training)
+        try:
+            self.model.eval()
+            for x, y in _as_batches(batches, 256):
+                outputs = self.model(x)
+                total += self._loss(outputs, y).item() * len(x)
+                seen += len(x)
+                classes = _are_classes(y)
+                if classes:
+                    right += int((outputs.data.argmax(axis=-1) == y).sum())
+        finally:
+            self.model.train(was_training)
         return {"loss": total / seen} | ({"accuracy": right / seen} if classes else {})
 
 

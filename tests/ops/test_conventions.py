@@ -166,6 +166,7 @@ def zeros(*shape):
         (lambda: ops.concatenate([zeros(2, 3)], 2), "axis is 2"),
         (lambda: ops.stack([zeros(2), zeros(3)]), r"the shapes \(2,\), \(3,\) differ"),
         (lambda: ops.pad(zeros(2, 2), [(1, 1)]), "pair of non-negative numbers for each of 2 axes"),
+        (lambda: ops.clip(zeros(2)), "both None"),
         (lambda: ops.clip(zeros(2), 1, 0), "low is 1, above high"),
         (lambda: ops.cross_entropy(zeros(0, 3), np.zeros(0, int)), "the batch is empty"),
         (lambda: ops.cross_entropy(zeros(2, 3), [0, 3]), "labels contain 3, expected class indices 0 to 2"),

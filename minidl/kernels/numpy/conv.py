@@ -21,7 +21,9 @@ def forward(x, w, stride, padding):
     size, filters = w.shape[:2], w.shape[-1]
     matrix = w.reshape(-1, filters)
     xp = array_module(x)
-    y = xp.empty((len(x), *output_size(x.shape, size, stride, padding), filters), dtype=np.result_type(x, w))
+    y = xp.empty(
+        (len(x), *output_size(x.shape, size, stride, padding), filters), dtype=np.result_type(x.dtype, w.dtype)
+    )
     for chunk in _chunks(y.shape, len(matrix), y.dtype):
         xp.matmul(_columns(x[chunk], size, stride, padding), matrix, out=y[chunk].reshape(-1, filters))
     return y
