@@ -1,0 +1,135 @@
+# %% [markdown]
+# # 1 · Autograd by hand
+#
+# A network is a long formula, and training needs its derivative with respect to every weight. Nobody writes that
+# derivative down. Instead each small step of the formula remembers two things: what it was computed from, and how a
+# change of its inputs changes it. The chain rule then runs backwards through these memories.
+#
+# Here that is done by hand in a dozen lines, for single numbers. Then the same formula is given to minidl, which does
+# the same on arrays, and both are compared.
+
+# %%
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+import minidl as ml
+from minidl import viz
+
+parser = argparse.ArgumentParser(description="Lesson 1: autograd by hand")
+parser.add_argument("--quick", action="store_true", help="fewer points and steps")
+parser.add_argument("--out", type=Path, default=Path("minidl-lessons"), help="folder for the picture")
+options, _ = parser.parse_known_args()
+
+# %% [markdown]
+# ## By hand
+#
+# A `Value` is a number with a gradient. `sources` holds, for each input, the input and the local derivative: for
+# z = x·y these are (x, y) and (y, x), because ∂z/∂x = y and ∂z/∂y = x.
+
+
+# %%
+class Value:
+    def __init__(self, number, sources=()):
+        self.number, self.sources, self.gradient = number, sources, 0.0
+
+    def __add__(self, other):
+        return Value(self.number + other.number, [(self, 1.0), (other, 1.0)])
+
+    def __mul__(self, other):
+        return Value(self.number * other.number, [(self, other.number), (other, self.number)])
+
+    def tanh(self):
+        y = np.tanh(self.number)
+        return Value(y, [(self, 1 - y * y)])
+
+    def backward(self):
+        self.gradient = 1.0
+        for value in reversed(in_order(self)):
+            for source, derivative in value.sources:
+                source.gradient += value.gradient * derivative
+
+
+def in_order(value, seen=None):
+    """All values that this one was computed from, each after those that it was computed from itself."""
+    seen = {} if seen is None else seen
+    if value not in seen:
+        for source, _ in value.sources:
+            in_order(source, seen)
+        seen[value] = True
+    return list(seen)
+
+
+def formula(x, w, b):
+    """One neuron, used twice: y = tanh(w·x + b), z = y·x + y."""
+    y = (w * x + b).tanh()
+    return y * x + y
+
+
+# %% [markdown]
+# The formula uses x twice and y twice. Both contributions must be added, and y must have received all of its gradient
+# before it passes it on: that is why the values are visited in order, from the last to the first.
+
+# %%
+x, w, b = Value(0.5), Value(1.5), Value(0.25)
+formula(x, w, b).backward()
+by_hand = np.array([x.gradient, w.gradient, b.gradient])
+print("by hand       dz/dx, dz/dw, dz/db =", by_hand)
+
+# %% [markdown]
+# ## With minidl
+#
+# The same formula, untouched: a `Tensor` has the same operators. What `Value` keeps in `sources` is a `Node` there.
+
+# %%
+tensors = [ml.Tensor(np.float64(number), requires_grad=True) for number in (0.5, 1.5, 0.25)]
+formula(*tensors).backward()
+from_minidl = np.array([tensor.grad for tensor in tensors])
+print("with minidl   dz/dx, dz/dw, dz/db =", from_minidl)
+assert np.allclose(by_hand, from_minidl, rtol=1e-14), "the two must agree to rounding"
+
+# %% [markdown]
+# And both agree with the definition of a derivative, (z(x + h) − z(x − h)) / 2h, as far as that can be computed:
+
+# %%
+ml.check_gradients(formula, *(tensor.data for tensor in tensors))
+print("finite differences agree")
+
+# %% [markdown]
+# ## What it is good for
+#
+# The derivative for a thousand values of x at once is one call. The picture shows z, and below it dz/dx, which is zero
+# where z has its minimum. Following −dz/dx downhill leads there.
+
+# %%
+count, steps = (60, 20) if options.quick else (400, 60)
+xs = ml.Tensor(np.linspace(-3, 3, count), requires_grad=True)
+zs = formula(xs, 1.5, 0.25)
+zs.backward(np.ones(count))
+
+path = [2.5]
+for _ in range(steps):
+    point = ml.Tensor(np.float64(path[-1]), requires_grad=True)
+    formula(point, 1.5, 0.25).backward()
+    path.append(path[-1] - 0.15 * float(point.grad))
+
+figure = viz.titled_figure(
+    7, 5.2, "A formula, its derivative, and the way down", "z = y·x + y with y = tanh(1.5 x + 0.25)"
+)
+upper, lower = (viz.plain(axes) for axes in figure.subplots(2, 1, sharex=True))
+upper.plot(xs.data, zs.data, color=viz.INK)
+upper.plot(path, [float(formula(ml.Tensor(p), 1.5, 0.25)) for p in path], "o", color=viz.ACCENT, markersize=4)
+upper.annotate("start", (path[0], path[0] + 1), xytext=(-36, 0), textcoords="offset points", color=viz.ACCENT)
+upper.set_ylabel("z")
+lower.axhline(0, color=viz.FAINT)
+lower.plot(xs.data, xs.grad, color=viz.ACCENT)
+lower.set_ylabel("dz/dx")
+lower.set_xlabel("x")
+
+options.out.mkdir(parents=True, exist_ok=True)
+print("wrote", viz.save(figure, options.out / "01_autograd_by_hand.png"))
+
+# %% [markdown]
+# **Take away.** A derivative is assembled from local derivatives, backwards, adding up where a value was used more than
+# once. `minidl/tensor.py` is this lesson for arrays, without recursion and with memory given back on the way.
