@@ -51,6 +51,20 @@ def lock(array: Any) -> Any:
     return array
 
 
+def frozen(array: Any) -> bool:
+    """Say whether nobody can write to this memory: neither through the array nor through one that it is a view of."""
+    while type(array) is np.ndarray:
+        if array.flags.writeable:
+            return False
+        array = array.base
+    return array is None or isinstance(array, bytes)
+
+
+def protected(array: Any) -> Any:
+    """Return the array itself if it is frozen, and a read-only copy otherwise."""
+    return array if frozen(array) else lock(array.copy())
+
+
 # ---------------------------------------------------------------- device
 
 

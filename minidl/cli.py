@@ -54,9 +54,8 @@ def _compare(options: argparse.Namespace) -> int:
     from minidl.studies.comparison import show_table
 
     backend.use_device(options.device)
-    names = contenders.DEFAULT if options.optimizers == "all" else options.optimizers.split(",")
     comparison = compare(
-        [name.strip() for name in names],
+        contenders.DEFAULT if options.optimizers == "all" else options.optimizers,
         model=options.model,
         dataset=options.data,
         epochs=options.epochs,

@@ -8,8 +8,10 @@ element differentiated alone, to name the worst.
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -57,8 +59,7 @@ def check_gradients(
     Raises
     ------
     GradientError
-        Naming the op, the input, the worst element, and its analytic and numeric derivative; also if `fn` changes
-        an input.
+        Naming the op, the input, the worst element, and its analytic and numeric derivative.
     """
     rng = generator or default_generator()
     arrays = [np.array(backend.to_numpy(getattr(x, "data", x) if isinstance(x, Tensor) else x)) for x in inputs]
@@ -90,29 +91,43 @@ def check_gradients(
         for _ in range(DIRECTIONS):
             u = rng.standard_normal(arrays[index].shape)
             if not np.isclose(float((analytic[index] * u).sum()), central(index, u), rtol=rtol, atol=atol):
-                raise GradientError(_worst_element(name, index, analytic[index], central, rtol, atol))
+                which = f"{index}{_argument_name(fn, index)}"
+                raise GradientError(_worst_element(name, which, analytic[index], partial(central, index), rtol, atol))
 
 
 def _worst_element(
-    name: str, index: int, analytic: Any, central: Callable[[int, Any], float], rtol: float, atol: float
+    name: str, which: str, analytic: Any, central: Callable[[Any], float], rtol: float, atol: float
 ) -> str:
     """Differentiate every element alone and describe the one that is furthest off."""
     numeric = np.empty(analytic.shape)
     for element in itertools.product(*map(range, analytic.shape)):
         u = np.zeros(analytic.shape)
         u[element] = 1
-        numeric[element] = central(index, u)
+        numeric[element] = central(u)
     excess = np.abs(analytic - numeric) - (atol + rtol * np.abs(numeric))
     excess = np.where(np.isnan(excess), np.inf, excess)
     worst = np.unravel_index(int(excess.argmax()), analytic.shape)
     place = ", ".join(str(int(i)) for i in worst)
+    wrong = int((excess > 0).sum())
+    extent = (
+        f"in {wrong} of {analytic.size} elements" if wrong else "along a random direction, in many elements a little"
+    )
     return (
-        f"{name}: the gradient with respect to input {index}, of shape {analytic.shape}, is wrong in "
-        f"{int((excess > 0).sum())} of {analytic.size} elements; worst at [{place}]: "
-        f"analytic {analytic[worst]:.9g}, numeric {numeric[worst]:.9g}"
+        f"{name}: the gradient with respect to input {which}, of shape {analytic.shape}, is wrong {extent}; "
+        f"worst at [{place}]: analytic {analytic[worst]:.9g}, numeric {numeric[worst]:.9g}"
     )
 
 
 def _name(fn: Callable[..., Any], output: Tensor) -> str:
     name = getattr(fn, "__name__", type(fn).__name__)
     return output.node.name if name == "<lambda>" and output.node is not None else name
+
+
+def _argument_name(fn: Callable[..., Any], index: int) -> str:
+    """Return " (name)" of the argument at this place, or nothing where it has no name of its own."""
+    try:
+        parameters = list(inspect.signature(fn).parameters.values())[: index + 1]
+    except (TypeError, ValueError):
+        return ""
+    named = len(parameters) > index and not any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters)
+    return f" ({parameters[index].name})" if named else ""

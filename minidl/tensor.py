@@ -71,10 +71,10 @@ class Node:
 
     _count = itertools.count()
 
-    def __init__(self, name: str, inputs: list[Any], derivatives: tuple[Derivative, ...], output: Any) -> None:
+    def __init__(self, name: str, inputs: list[Any], derivatives: list[Derivative | None], output: Any) -> None:
         self.name = name
         self.inputs = inputs
-        self.derivatives: tuple[Derivative, ...] | None = derivatives
+        self.derivatives: list[Derivative | None] | None = derivatives
         self.versions = [source.version for source in inputs if isinstance(source, Tensor)]
         self.shape, self.dtype = output.shape, output.dtype
         self.order = next(Node._count)
@@ -114,8 +114,8 @@ def _backpropagate(root: Node, g: Any) -> None:
     try:
         for node in nodes:
             g = node.grad
-            for source, derivative in zip(node.inputs, node.derivatives, strict=True):  # type: ignore[arg-type]
-                if source is not None:
+            for source, derivative in zip(node.inputs, node.derivatives or (), strict=True):
+                if derivative is not None:
                     _accumulate(source, derivative(g), g)
             node.free()
     except BaseException:
@@ -191,12 +191,12 @@ class Tensor(Operators):
     owner: Any  # weak reference to the vector W that this parameter's memory is a part of, or None
 
     def __init__(self, array: Any, requires_grad: bool = False) -> None:
-        values = array.detach()._data if isinstance(array, Tensor) else _as_values(array)
+        values = _as_values(array._data if isinstance(array, Tensor) else array)
         if values.dtype.kind not in "fiubc":
             raise TypeError(f"Tensor: array has dtype {values.dtype}, expected numbers")
         if requires_grad and values.dtype.kind not in "fc":
             raise TypeError(f"Tensor: requires_grad needs floating-point values, got dtype {values.dtype}")
-        self._set(backend.lock(values), None, requires_grad)
+        self._set(values, None, requires_grad)
 
     def _set(self, data: Any, node: Node | None, requires_grad: bool) -> None:
         self._data = data
@@ -254,8 +254,8 @@ class Tensor(Operators):
         return self._data.item()
 
     def detach(self) -> Tensor:
-        """Return a Tensor with the same values and no history. What an optimizer writes to later is copied."""
-        return _wrap(self._data if self.owner is None else backend.lock(self._data.copy()), None)
+        """Return a Tensor with the same values and no history; a parameter's are copied, since they will change."""
+        return _wrap(backend.protected(self._data), None)
 
     # -- gradients
 
@@ -300,8 +300,16 @@ class Tensor(Operators):
 
     __array_ufunc__ = None  # so that `array * tensor` asks the Tensor instead of looping over its elements
 
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        raise TypeError(f"numpy.{function.__name__} does not know Tensors; use minidl.ops, or the values: x.data")
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        if self.requires_grad:
+            raise TypeError("an array of a Tensor that requires a gradient would lose it; ask for the values: x.data")
         return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else str(self)
 
     def __len__(self) -> int:
         if self.ndim == 0:
@@ -325,9 +333,14 @@ class Tensor(Operators):
             raise TypeError(
                 f"deepcopy: a Tensor made by '{self.node.name}' belongs to its graph; copy x.detach() instead"
             )
-        twin = memo[id(self)] = type(self)(self._data.copy(), requires_grad=self.requires_grad)
+        twin = memo[id(self)] = type(self)(self._data, requires_grad=self.requires_grad)
         twin.grad = None if self.grad is None else self.grad.copy()
         return twin
+
+    def __reduce__(self) -> Any:
+        if self.node is not None:
+            raise TypeError(f"copy: a Tensor made by '{self.node.name}' belongs to its graph; copy x.detach() instead")
+        return type(self), (np.array(self.numpy()), self.requires_grad)
 
     def __repr__(self) -> str:
         values = np.array2string(self.numpy(), separator=", ", prefix="Tensor(", threshold=100)
@@ -342,8 +355,8 @@ def _as_values(array: Any) -> Any:
     """Return values that nobody else can write to."""
     values = backend.asarray(array)
     if not hasattr(array, "dtype") and values.dtype == np.float64:
-        return values.astype(np.float32)
-    return values.copy() if getattr(values.flags, "writeable", True) else values
+        values = values.astype(np.float32)
+    return backend.protected(values)
 
 
 def _wrap(data: Any, node: Node | None) -> Tensor:
@@ -380,45 +393,62 @@ def differentiable(function: Callable[..., Any]) -> Callable[..., Tensor]:
     def op(*args: Any, **kwargs: Any) -> Tensor:
         if kwargs:
             args = _by_position(name, args, kwargs, positional)
-        arrays = []
+        arrays: list[Any] = []
         dtype = None
         needing = 0
         for arg in args:
             if isinstance(arg, Tensor):
                 needing += arg.requires_grad
-                arg = arg._data
-                dtype = arg.dtype if dtype is None or dtype is arg.dtype else np.promote_types(dtype, arg.dtype)
+                constant = arg.owner is not None and not arg.requires_grad  # a frozen parameter, but in the vector W
+                arg = backend.protected(arg._data) if constant else arg._data
+                dtype = _common_dtype(dtype, arg.dtype)
+            elif type(arg) is np.ndarray and _recording.on:
+                arg = backend.protected(arg)  # a derivative may need it after its owner has written to it
+            elif not arrays and isinstance(arg, (list, float, int)) and not any(isinstance(a, Tensor) for a in args):
+                arg = _as_values(arg)
             arrays.append(arg)
 
         try:
             data, derivatives = function(*arrays, **kwargs)
-        except ValueError as error:  # NumPy's do not say which op they come from
-            raise error if re.match(r"\w+: ", str(error)) else ValueError(f"{name}: {error}") from error
+        except ValueError as error:
+            if re.match(r"\w+: ", str(error)):
+                raise
+            raise ValueError(f"{name}: {error}") from error  # NumPy's errors do not say which op they come from
 
-        if data.dtype is not dtype and dtype is not None and data.dtype.kind == "f" and dtype.kind == "f":
+        if data.dtype is not dtype and dtype is not None and data.dtype.kind == dtype.kind == "f":
             data = data.astype(dtype, copy=False)
         if type(data) is np.ndarray:
             data.setflags(write=False)
         elif isinstance(data, np.generic):  # NumPy returns its scalars where an array of shape () is meant
             data = backend.lock(np.asarray(data))
         if not needing or not _recording.on:
-            return _wrap(data, None)
+            return _wrap(data if data.base is None else backend.protected(data), None)
 
         if not isinstance(derivatives, tuple):
             derivatives = (derivatives,)
         inputs: list[Any] = []
+        needed: list[Derivative | None] = []  # what the others have saved is let go
         for arg, derivative in zip(args, derivatives):  # noqa: B905  settings follow the last derivative
             if derivative is not None and isinstance(arg, Tensor) and arg.requires_grad:
                 inputs.append(arg.node or arg)
+                needed.append(derivative)
                 needing -= 1
             else:
                 inputs.append(None)
+                needed.append(None)
         if needing:
             raise TypeError(f"{name}: a Tensor that requires a gradient came where there is no derivative; detach it")
-        return _wrap(data, Node(name, inputs, derivatives[: len(inputs)], data))
+        return _wrap(data, Node(name, inputs, needed, data))
 
     OPS[name] = op
     return op
+
+
+def _common_dtype(dtype: Any, other: Any) -> Any:
+    """Return the dtype that Tensors of both have together: integers count as float32 beside nothing but integers."""
+    if other.kind not in "fc":
+        other = np.dtype(np.float32) if dtype is None else dtype
+    return other if dtype is None or dtype is other else np.promote_types(dtype, other)
 
 
 def _by_position(

@@ -53,7 +53,7 @@ def test_the_message_names_op_input_element_and_both_values():
         ml.check_gradients(wrong_op(derivative), x, generator=np.random.default_rng(0))
     v = np.random.default_rng(0).standard_normal((2, 3))[1, 2]
     message = str(caught.value)
-    assert message.startswith("square: the gradient with respect to input 0, of shape (2, 3), is wrong in 1 of 6")
+    assert message.startswith("square: the gradient with respect to input 0 (x), of shape (2, 3), is wrong in 1 of 6")
     assert "worst at [1, 2]" in message
     assert f"analytic {6 * v:.6g}"[:14] in message
     assert f"numeric {2 * v:.6g}"[:13] in message
@@ -70,6 +70,14 @@ def test_a_derivative_that_vanishes_under_sum_is_found(rng):
     del OPS["softmax_without_derivative"]
     with pytest.raises(ml.GradientError, match="softmax_without_derivative"):
         ml.check_gradients(softmax_without_derivative, rng.standard_normal((2, 3)))
+
+
+def test_many_small_errors_are_described_as_such():
+    def derivative(g, x):
+        return 2 * g * x + 0.9e-6
+
+    with pytest.raises(ml.GradientError, match="is wrong along a random direction, in many elements a little"):
+        ml.check_gradients(wrong_op(derivative), np.zeros(4000), generator=np.random.default_rng(0))
 
 
 def test_a_missing_contribution_is_found(rng):

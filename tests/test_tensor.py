@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gc
 import threading
@@ -329,6 +330,89 @@ def test_a_detached_parameter_does_not_follow_the_optimizer():
     assert [kept.data[0] for kept in copies] == [1, 1]
 
 
+def test_no_way_of_changing_a_value_changes_a_gradient():
+    """Arrays given to ops, views of parameters, frozen parameters and indices are all as they were recorded."""
+    w, frozen = leaf([1.0, 2.0]), leaf([3.0, 4.0])
+    optimizer = optim.SGD([w, frozen], lr=1)
+    x = leaf([1.0, 1.0])
+    array, index = np.array([1.0, 2.0]), np.array([0, 0])
+    frozen.requires_grad = False
+    with ml.no_grad():
+        view = w.reshape(2)
+    snapshots = [ml.Tensor(w.data), ml.Tensor(np.broadcast_to(array, (2, 2))), w[:1].detach(), view]
+    before = [snapshot.data.copy() for snapshot in snapshots]
+    recorded = [
+        ((x * array).sum(), [1, 2]),
+        ((x * w.data).sum(), [1, 2]),
+        ((x * frozen).sum(), [3, 4]),
+        (x[index].sum(), [2, 0]),
+    ]
+    array[:], index[:] = 100, 1
+    w.backward(np.ones(2))
+    frozen.grad = np.ones(2)
+    optimizer.step()
+    for y, expected in recorded:
+        x.grad = None
+        y.backward()
+        np.testing.assert_array_equal(x.grad, expected)
+    for snapshot, values in zip(snapshots, before, strict=True):
+        np.testing.assert_array_equal(snapshot.data, values)
+
+
+@pytest.mark.parametrize("function", [np.where, np.concatenate, np.dot, np.sum], ids=lambda f: f.__name__)
+def test_numpys_functions_refuse_tensors_instead_of_losing_the_gradient(function):
+    x = leaf([1.0, 2.0])
+    arguments = {np.where: (x, x, x), np.concatenate: ([x, x],), np.dot: (x, x), np.sum: (x,)}[function]
+    with pytest.raises(TypeError, match=f"numpy.{function.__name__} does not know Tensors; use minidl.ops"):
+        function(*arguments)
+    with pytest.raises(TypeError, match="would lose it"):
+        np.asarray(x)
+    np.testing.assert_array_equal(np.asarray(x.detach()), [1, 2])
+
+
+def test_a_single_value_can_be_formatted():
+    assert f"{leaf(1.23456):.2f}" == "1.23"
+    assert f"{leaf([1.5])}" == "Tensor([1.5], dtype=float64, requires_grad=True)"
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [
+        lambda x, i: ops.cross_entropy(x, i),
+        lambda x, i: x[i],
+        lambda x, i: i * 0.5,
+        lambda x, i: i / 2,
+        lambda x, i: i[0] * x,
+        lambda x, i: ops.leaky_relu(i - 1, 0.5),
+        lambda x, i: ops.exp(i),
+    ],
+)
+def test_integer_tensors_do_not_promote_to_float64(compute):
+    x, i = ml.Tensor(np.ones((2, 3), np.float32), requires_grad=True), ml.Tensor([0, 1])
+    assert compute(x, i).dtype == np.float32
+
+
+def test_lists_and_numbers_are_taken_as_tensors():
+    np.testing.assert_allclose(ops.softmax([0.0, 0.0]).data, [0.5, 0.5])
+    assert ops.sum(3.0).item() == 3
+    y = leaf([[1.0, 2.0]]) @ [[1.0], [2.0]]
+    y.backward([[1.0]])
+    assert y.item() == 5
+
+
+def test_an_error_is_no_reference_cycle():
+    gc.collect()
+    gc.disable()
+    try:
+        with contextlib.suppress(ValueError):
+            ops.conv2d(leaf(np.zeros((1, 3, 3, 2))), leaf(np.zeros((1, 1, 3, 1))))
+        with contextlib.suppress(ValueError):
+            leaf([1, 2]) + leaf([1, 2, 3])
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
 # ---------------------------------------------------------------- what is computed and what is kept
 
 
@@ -395,6 +479,19 @@ def test_results_and_values_are_freed_without_the_garbage_collector():
         assert graph() is None
     finally:
         gc.enable()
+
+
+def test_what_only_an_unneeded_derivative_saved_is_freed_at_once():
+    w = leaf(np.ones(100))
+    h = w * 2.0
+    inner = weakref.ref(h)
+    z = h * ml.Tensor(np.ones(100))  # only ∂/∂(second) would need h
+    memory = weakref.ref(h.data)
+    del h
+    assert inner() is None
+    assert memory() is None
+    z.backward(np.ones(100))
+    np.testing.assert_array_equal(w.grad, np.full(100, 2))
 
 
 def test_backward_frees_the_saved_values_as_it_passes():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +35,8 @@ DIGITS = tuple("0123456789")
 FASHION = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
+IDX_CLASSES = {"mnist": DIGITS, "fashion-mnist": FASHION}
+NAMES = ("digits", *IDX_CLASSES)
 IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
@@ -59,17 +60,13 @@ def load(name: str, root: str | os.PathLike[str] | None = None, *, size: int | N
     FileNotFoundError
         Naming the file and the folder in which it was looked for.
     """
-    if name not in _LOADERS:
-        raise ValueError(f"data.load: name is {name!r}, expected one of {', '.join(_LOADERS)}")
+    if name not in NAMES:
+        raise ValueError(f"data.load: name is {name!r}, expected one of {', '.join(NAMES)}")
     if name == "digits":
-        return _digits(8 if size is None else size)
+        return Dataset(*digits.load(8 if size is None else size), classes=DIGITS)
     if size is not None:
         raise ValueError(f"data.load: size is {size}, but only 'digits' can be enlarged, not {name!r}")
-    return _LOADERS[name](_folder(name, root))
-
-
-def _digits(size: int) -> Dataset:
-    return Dataset(*digits.load(size), classes=DIGITS)
+    return _read_idx(_folder(name, root), IDX_CLASSES[name])
 
 
 def _folder(name: str, root: str | os.PathLike[str] | None) -> Path:
@@ -82,24 +79,12 @@ def _folder(name: str, root: str | os.PathLike[str] | None) -> Path:
     return Path(root) / name
 
 
-def _from_idx(classes: tuple[str, ...]) -> Callable[[Path], Dataset]:
-    def read(folder: Path) -> Dataset:
-        train_x, train_y, test_x, test_y = (idx.read(folder, stem) for stem in IDX_FILES)
-        return Dataset(
-            *(_images(train_x), train_y.astype(np.int64)), *(_images(test_x), test_y.astype(np.int64)), classes=classes
-        )
-
-    return read
+def _read_idx(folder: Path, classes: tuple[str, ...]) -> Dataset:
+    train_x, train_y, test_x, test_y = (idx.read(folder, stem) for stem in IDX_FILES)
+    return Dataset(
+        *(_images(train_x), train_y.astype(np.int64)), *(_images(test_x), test_y.astype(np.int64)), classes=classes
+    )
 
 
 def _images(pixels: Any) -> Any:
     return pixels[..., None].astype(np.float32) / np.float32(255)
-
-
-_LOADERS: dict[str, Callable[..., Dataset]] = {
-    "digits": _digits,
-    "mnist": _from_idx(DIGITS),
-    "fashion-mnist": _from_idx(FASHION),
-}
-
-NAMES = tuple(_LOADERS)

@@ -5,7 +5,7 @@ from minidl.nn.activations import ELU, SELU, LeakyReLU, ReLU, Sigmoid, Softmax, 
 from minidl.nn.dropout import Dropout
 from minidl.nn.layers import AvgPool2d, Conv2d, Dense, Flatten, GlobalAvgPool2d, MaxPool2d
 from minidl.nn.losses import MSE, CrossEntropy, LabelSmoothing, Loss
-from minidl.nn.module import Module, Sequential, observe
+from minidl.nn.module import Module, Sequential, evaluating, observe
 from minidl.nn.normalization import BatchNorm
 from minidl.nn.parameter import Buffer, Parameter
 
@@ -34,6 +34,7 @@ __all__ = [
     "Softmax",
     "Softplus",
     "Tanh",
+    "evaluating",
     "initializers",
     "observe",
 ]

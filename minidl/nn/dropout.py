@@ -34,6 +34,8 @@ class Dropout(Module):
         self.p, self.scaling, self.generator = p, scaling, generator
 
     def forward(self, x: Any) -> Any:
+        if self.p == 0:
+            return x
         if self.training:
             return ops.dropout(x, self.p, scaling=self.scaling, generator=self.generator)
         return x if self.scaling == "inverted" else ops.multiply(x, 1 - self.p)

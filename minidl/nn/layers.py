@@ -11,18 +11,8 @@ from minidl.backend import default_generator
 from minidl.nn import initializers
 from minidl.nn.module import Module
 from minidl.nn.parameter import Parameter
-from minidl.ops.convolution import pair
+from minidl.ops.arguments import checked_padding, pair, positive_integer
 from minidl.tensor import Tensor
-
-
-def _checked_size(value: int, who: str, name: str) -> int:
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{who}: {name} is {value!r}, expected a positive integer")
-    return int(value)
-
-
-def _channels(x: Any) -> int:
-    return x.shape[-1] if x.shape else 0
 
 
 class Dense(Module):
@@ -53,12 +43,12 @@ class Dense(Module):
         init: str | initializers.Initializer = "he_normal",
         generator: np.random.Generator | None = None,
     ) -> None:
-        shape = _checked_size(inputs, "Dense", "inputs"), _checked_size(outputs, "Dense", "outputs")
+        shape = positive_integer(inputs, "Dense", "inputs"), positive_integer(outputs, "Dense", "outputs")
         self.weight = Parameter(initializers.get(init)(shape, generator or default_generator()))
         self.bias = Parameter(np.zeros(outputs, np.float32)) if bias else None
 
     def forward(self, x: Any) -> Tensor:
-        if _channels(x) != self.weight.shape[0]:
+        if x.shape[-1:] != self.weight.shape[:1]:
             raise ValueError(f"Dense: x has shape {x.shape}, expected (N, {self.weight.shape[0]})")
         y = ops.matmul(x, self.weight)
         return y if self.bias is None else y + self.bias
@@ -102,12 +92,12 @@ class Conv2d(Module):
         init: str | initializers.Initializer = "he_normal",
         generator: np.random.Generator | None = None,
     ) -> None:
-        channels = _checked_size(inputs, "Conv2d", "inputs"), _checked_size(outputs, "Conv2d", "outputs")
+        channels = positive_integer(inputs, "Conv2d", "inputs"), positive_integer(outputs, "Conv2d", "outputs")
         shape = (*pair(size, "Conv2d", "size", 1), *channels)
         self.weight = Parameter(initializers.get(init)(shape, generator or default_generator()))
         self.bias = Parameter(np.zeros(outputs, np.float32)) if bias else None
         self.stride = pair(stride, "Conv2d", "stride", 1)
-        self.padding = padding
+        self.padding = checked_padding(padding, "Conv2d")
 
     def forward(self, x: Any) -> Tensor:
         return ops.conv2d(x, self.weight, self.bias, stride=self.stride, padding=self.padding)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -34,11 +34,32 @@ def observe(observer: Observer) -> Iterator[None]:
         _observers.active.remove(observer)
 
 
+@contextlib.contextmanager
+def evaluating(model: Module) -> Iterator[None]:
+    """Switch to evaluation in this context; afterwards every module has the mode that it had before."""
+    modes = [(module, module.training) for _, module in model.named_modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _flattened(items: Iterable[tuple[Any, Any]]) -> Iterator[tuple[str, Any]]:
+    for name, value in items:
+        if isinstance(value, (list, tuple, dict)):
+            inside = value.items() if isinstance(value, dict) else enumerate(value)
+            yield from ((f"{name}.{inner}", item) for inner, item in _flattened(inside))
+        else:
+            yield str(name), value
+
+
 class Module:
     """The base of layers and models: write `forward`, and keep parameters, buffers and modules as attributes.
 
-    Attributes may also be lists or tuples of modules. An attribute's name is its name in `named_parameters` and in the
-    state dict, with dots between the levels: `"conv1.weight"`.
+    Attributes may also be lists, tuples or dicts of them. An attribute's name is its name in `named_parameters` and in
+    the state dict, with dots between the levels: `"conv1.weight"`.
 
     Examples
     --------
@@ -62,27 +83,38 @@ class Module:
 
     # -- what is inside
 
+    def _attributes(self) -> Iterator[tuple[str, Any]]:
+        """Yield (name, value) for the attributes, and for what is inside lists, tuples and dicts among them."""
+        return _flattened(vars(self).items())
+
     def children(self) -> Iterator[tuple[str, Module]]:
         """Yield (name, module) for the modules that are attributes of this one."""
-        for name, value in vars(self).items():
-            if isinstance(value, Module):
-                yield name, value
-            elif isinstance(value, (list, tuple)):
-                yield from ((f"{name}.{i}", item) for i, item in enumerate(value) if isinstance(item, Module))
+        return ((name, value) for name, value in self._attributes() if isinstance(value, Module))
 
-    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """Yield (name, module) for this module, named by the prefix, and all inside it, outermost first."""
-        yield prefix, self
-        for name, child in self.children():
-            yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
+    def named_modules(self) -> Iterator[tuple[str, Module]]:
+        """Yield (name, module) for this module, named "", and all inside it, each once, outermost first."""
+        seen: set[int] = set()
 
-    def _named(self, kind: type[Tensor]) -> Iterator[tuple[str, Any]]:
-        seen = set()
+        def walk(name: str, module: Module) -> Iterator[tuple[str, Module]]:
+            if id(module) not in seen:
+                seen.add(id(module))
+                yield name, module
+                for inner, child in module.children():
+                    yield from walk(f"{name}.{inner}" if name else inner, child)
+
+        return walk("", self)
+
+    def _named(self, *kinds: type[Tensor]) -> Iterator[tuple[str, Any]]:
+        seen: set[int] = set()
         for path, module in self.named_modules():
-            for name, value in vars(module).items():
-                if isinstance(value, kind) and id(value) not in seen:
+            for name, value in module._attributes():
+                if isinstance(value, kinds) and id(value) not in seen:
                     seen.add(id(value))
                     yield (f"{path}.{name}" if path else name), value
+
+    def own_parameters(self) -> Iterator[Parameter]:
+        """Yield the parameters that are attributes of this very module, not of one inside it."""
+        return (value for _, value in self._attributes() if isinstance(value, Parameter))
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """Yield (name, parameter); a parameter that is used in two places comes once."""
@@ -100,6 +132,8 @@ class Module:
 
     def train(self, mode: bool = True) -> Module:
         """Switch this module and all inside it to training (dropout drops, batch norm uses the batch); return it."""
+        if not mode:
+            self._settle()
         for _, module in self.named_modules():
             module.training = mode
         return self
@@ -108,10 +142,18 @@ class Module:
         """Switch to evaluation; return the module."""
         return self.train(False)
 
+    def _settle(self) -> None:
+        """Bring parameters that an optimizer has moved to a look-ahead point back to the true iterate."""
+        for parameter in self.parameters():
+            owner = parameter.owner() if parameter.owner is not None else None
+            if owner is not None:
+                owner.settle()
+
     # -- saving and loading
 
     def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
         """Return copies of all parameters and buffers, as NumPy arrays by name."""
+        self._settle()
         return {name: np.array(backend.to_numpy(tensor.data)) for name, tensor in self._named_state()}
 
     def load_state_dict(self, state: dict[str, Any], strict: bool = True) -> None:
@@ -145,7 +187,7 @@ class Module:
                 tensor.data = state[name]
 
     def _named_state(self) -> Iterator[tuple[str, Tensor]]:
-        return self._named((Parameter, Buffer))  # type: ignore[arg-type]
+        return self._named(Parameter, Buffer)
 
     def astype(self, dtype: Any) -> Module:
         """Convert all parameters and buffers to another floating-point dtype; return the module.
@@ -211,7 +253,10 @@ class Sequential(Module):
     def __len__(self) -> int:
         return len(list(self.children()))
 
-    def __getitem__(self, index: int) -> Module:
+    def __getitem__(self, index: int | slice) -> Module:
+        """Return the module at this place, or for a slice a Sequential of the same modules under their names."""
+        if isinstance(index, slice):
+            return Sequential(**dict(list(self.children())[index]))
         return list(self.children())[index][1]
 
     def __iter__(self) -> Iterator[Module]:

@@ -9,6 +9,7 @@ import numpy as np
 from minidl import ops
 from minidl.nn.module import Module
 from minidl.nn.parameter import Buffer, Parameter
+from minidl.ops.arguments import positive_integer
 from minidl.tensor import Tensor
 
 
@@ -41,6 +42,7 @@ class BatchNorm(Module):
             raise ValueError(f"BatchNorm: momentum is {momentum}, expected a number in [0, 1]")
         if not eps > 0:
             raise ValueError(f"BatchNorm: eps is {eps}, expected a positive number")
+        channels = positive_integer(channels, "BatchNorm", "channels")
         self.gamma = Parameter(np.ones(channels, np.float32))
         self.beta = Parameter(np.zeros(channels, np.float32))
         self.running_mean = Buffer(np.zeros(channels, np.float32))

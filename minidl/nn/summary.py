@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from minidl import backend
-from minidl.nn.module import Module, observe
+from minidl.nn.module import Module, evaluating, observe
 from minidl.tensor import Tensor, no_grad
 
 
@@ -48,15 +48,10 @@ def summarize(model: Module, input_shape: tuple[int, ...]) -> Summary:
     rows: list[LayerRow] = []
 
     def note(module: Module, output: Tensor) -> None:
-        if not any(True for _ in module.children()):
-            count = sum(parameter.size for parameter in module.parameters())
+        count = sum(parameter.size for parameter in module.own_parameters())
+        if count or not any(True for _ in module.children()):
             rows.append(LayerRow(names[id(module)], type(module).__name__, output.shape[1:], count))
 
-    modes = [(module, module.training) for _, module in model.named_modules()]
-    try:
-        with no_grad(), observe(note):
-            model.eval()(backend.asarray(np.zeros((1, *input_shape), np.float32)))
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    with no_grad(), evaluating(model), observe(note):
+        model(backend.asarray(np.zeros((1, *input_shape), np.float32)))
     return Summary(tuple(rows), sum(parameter.size for parameter in model.parameters()))

@@ -20,8 +20,7 @@ def relu(x):
 @differentiable
 def leaky_relu(x, slope=0.01):
     """Return x where x > 0 and slope · x elsewhere. The derivative at 0 is the slope."""
-    factor = np.where(x > 0, x.dtype.type(1), x.dtype.type(slope))
-    return x * factor, lambda g: g * factor
+    return np.where(x > 0, x, slope * x), lambda g: np.where(x > 0, g, slope * g)
 
 
 @differentiable
@@ -43,15 +42,20 @@ def selu(x):
 
 @differentiable
 def sigmoid(x):
-    """1 / (1 + e⁻ˣ), computed as (1 + tanh(x/2)) / 2, which cannot overflow."""
-    y = 0.5 * (1 + np.tanh(0.5 * x))
-    return y, lambda g: g * y * (1 - y)
+    """1 / (1 + e⁻ˣ), computed from e^−|x|, which cannot overflow and keeps small values exact."""
+    y = _sigmoid(x)
+    return y, lambda g: g * y * _sigmoid(-x)
 
 
 @differentiable
 def softplus(x):
     """ln(1 + eˣ), computed without overflow."""
-    return np.logaddexp(x, 0), lambda g: g * (0.5 * (1 + np.tanh(0.5 * x)))
+    return np.logaddexp(x, 0), lambda g: g * _sigmoid(x)
+
+
+def _sigmoid(x):
+    z = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1, z) / (1 + z)
 
 
 @differentiable

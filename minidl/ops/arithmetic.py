@@ -112,7 +112,8 @@ def matmul(x, y):
     ValueError
         If the inner sizes differ or an argument is a number.
     """
-    x_shape, y_shape = np.shape(x), np.shape(y)
+    x, y = (operand if hasattr(operand, "shape") else np.asarray(operand) for operand in (x, y))
+    x_shape, y_shape = x.shape, y.shape
     if not x_shape or not y_shape or x_shape[-1] != y_shape[-2 if len(y_shape) > 1 else 0]:
         raise ValueError(f"matmul: x has shape {x_shape} and y {y_shape}; the last axis of x must match y's rows")
     rows = x[None, :] if len(x_shape) == 1 else x

@@ -3,34 +3,20 @@
 from __future__ import annotations
 
 from minidl.kernels.numpy import conv
+from minidl.ops.arguments import checked_padding, pair
 from minidl.tensor import differentiable
 
 
-def pair(value, who, name, least):
-    """Return an int or a pair of ints as a pair; raise in the name of `who` if a number is below `least`."""
-    both = (value, value) if isinstance(value, int) else tuple(value) if isinstance(value, (tuple, list)) else ()
-    if len(both) != 2 or not all(isinstance(n, int) and n >= least for n in both):
-        raise ValueError(f"{who}: {name} is {value!r}, expected an integer of at least {least} or a pair of them")
-    return both
-
-
-def resolve_padding(padding, extents, size, stride):
-    """Return the padding as ((top, bottom), (left, right)).
-
-    "valid" adds nothing. "same" makes the output ⌈input / stride⌉ large; an odd rest goes to the bottom and right.
-    """
-    if padding == "valid":
-        padding = 0
-    if padding == "same":
-        totals = [
-            max(0, (-(-extent // step) - 1) * step + window - extent)
-            for extent, window, step in zip(extents, size, stride, strict=True)
-        ]
-        return tuple((total // 2, total - total // 2) for total in totals)
-    if isinstance(padding, str):
-        raise ValueError(f"conv2d: padding is {padding!r}, expected 'same', 'valid', an integer or a pair of integers")
-    vertical, horizontal = pair(padding, "conv2d", "padding", 0)
-    return (vertical, vertical), (horizontal, horizontal)
+def _resolved_padding(padding, extents, size, stride):
+    """Return the padding as ((top, bottom), (left, right))."""
+    padding = checked_padding(padding, "conv2d")
+    if padding != "same":
+        return tuple((both, both) for both in padding)
+    totals = [
+        max(0, (-(-extent // step) - 1) * step + window - extent)
+        for extent, window, step in zip(extents, size, stride, strict=True)
+    ]
+    return tuple((total // 2, total - total // 2) for total in totals)
 
 
 @differentiable
@@ -71,7 +57,7 @@ def conv2d(x, w, b=None, *, stride=1, padding=0):
     if min(size) < 1:
         raise ValueError(f"conv2d: w has shape {w.shape}; its window must be at least 1 × 1")
     stride = pair(stride, "conv2d", "stride", 1)
-    padding = resolve_padding(padding, shape[1:3], size, stride)
+    padding = _resolved_padding(padding, shape[1:3], size, stride)
     for extent, window, (before, after) in zip(shape[1:3], size, padding, strict=True):
         if extent + before + after < window:
             raise ValueError(f"conv2d: w's window is {size}, larger than x with shape {shape} padded by {padding}")

@@ -98,6 +98,8 @@ def _per_sample(g, count, reduction):
 def _check_labels(logits, labels):
     if logits.ndim != 2:
         raise ValueError(f"cross_entropy: logits have shape {logits.shape}, expected (samples, classes)")
+    if logits.dtype.kind != "f":
+        raise TypeError(f"cross_entropy: logits have dtype {logits.dtype}, expected floating-point numbers")
     if labels.shape != logits.shape[:1]:
         raise ValueError(f"cross_entropy: labels have shape {labels.shape}, expected {logits.shape[:1]}")
     if labels.size == 0:

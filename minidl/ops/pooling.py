@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from minidl.kernels.numpy import pool
-from minidl.ops.convolution import pair
+from minidl.ops.arguments import pair
 from minidl.tensor import differentiable
 
 

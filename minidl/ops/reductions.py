@@ -10,7 +10,7 @@ from minidl.tensor import differentiable
 
 def _axes(axis, ndim, who):
     """Return the axes as a tuple of non-negative numbers."""
-    axes = range(ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    axes = range(ndim) if axis is None else axis if isinstance(axis, (tuple, list)) else (axis,)
     if any(not -ndim <= a < ndim for a in axes):
         raise ValueError(f"{who}: axis is {axis}, but x has {ndim} axes")
     return tuple(a % ndim for a in axes)

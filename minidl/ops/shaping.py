@@ -19,6 +19,8 @@ def reshape(x, shape):
 def transpose(x, axes=None):
     """Return x with its axes in another order; None reverses them."""
     axes = tuple(reversed(range(x.ndim))) if axes is None else tuple(axes)
+    if sorted(axis % x.ndim if -x.ndim <= axis < x.ndim else -1 for axis in axes) != list(range(x.ndim)):
+        raise ValueError(f"transpose: axes are {axes}, expected each of the {x.ndim} axes of x once")
     back = sorted(range(x.ndim), key=lambda i: axes[i] % x.ndim)
     return x.transpose(axes), lambda g: g.transpose(back)
 
@@ -35,7 +37,7 @@ def getitem(x, index):
 
     An element that was taken several times receives the sum of its gradients.
     """
-    parts = tuple(part.data if isinstance(part, Tensor) else part for part in _as_tuple(index))
+    parts = tuple(_plain_index(part) for part in (index if isinstance(index, tuple) else (index,)))
     xp, shape = array_module(x), x.shape
 
     def derivative(g):
@@ -49,19 +51,21 @@ def getitem(x, index):
     return x[parts], derivative
 
 
-def _as_tuple(index):
-    return index if isinstance(index, tuple) else (index,)
+def _plain_index(part):
+    """Return a part of an index as NumPy knows it; arrays and lists become arrays that nobody else can change."""
+    if part is None or part is Ellipsis or isinstance(part, (slice, int, np.integer)):
+        return part
+    values = part.data if isinstance(part, Tensor) else part
+    return array_module(values).array(values)
 
 
 def _may_repeat(part):
     """Say whether this part of an index can name an element twice: only arrays of integers can."""
-    if part is None or part is Ellipsis or isinstance(part, (slice, int, np.integer, bool)):
-        return False
-    return np.asarray(part).dtype != bool if isinstance(part, list) else part.dtype.kind != "b"
+    return hasattr(part, "dtype") and part.ndim > 0 and part.dtype.kind != "b"
 
 
-def concatenate(tensors, axis=-1):
-    """Join arrays along an existing axis (default: the last, the channels); their other sizes must agree."""
+def concatenate(tensors, axis=0):
+    """Join arrays along an existing axis, by default the first; their other sizes must agree."""
     return join(*tensors, axis=axis)
 
 
@@ -70,7 +74,10 @@ def stack(tensors, axis=0):
     tensors = [tensor if isinstance(tensor, Tensor) else Tensor(tensor) for tensor in tensors]
     if len({tensor.shape for tensor in tensors}) > 1:
         raise ValueError(f"stack: the shapes {', '.join(str(tensor.shape) for tensor in tensors)} differ")
-    at = axis % (tensors[0].ndim + 1) if tensors else 0
+    ndim = tensors[0].ndim + 1 if tensors else 1
+    if not -ndim <= axis < ndim:
+        raise ValueError(f"stack: axis is {axis}, but the result has {ndim} axes")
+    at = axis % ndim
     return join(*(tensor.reshape(*tensor.shape[:at], 1, *tensor.shape[at:]) for tensor in tensors), axis=at)
 
 
@@ -110,8 +117,11 @@ def pad(x, widths, value=0.0):
         How many elements to add on each side, for each axis of x.
     value : float, default 0
     """
-    widths = [tuple(pair) for pair in widths]
-    if len(widths) != x.ndim or any(len(pair) != 2 or min(pair) < 0 for pair in widths):
-        raise ValueError(f"pad: widths is {widths}, expected a pair of non-negative numbers for each of {x.ndim} axes")
-    inside = tuple(slice(before, before + size) for (before, _), size in zip(widths, x.shape, strict=True))
-    return array_module(x).pad(x, widths, constant_values=value), lambda g: g[inside]
+    try:
+        pairs = [(int(before), int(after)) for before, after in widths]
+    except (TypeError, ValueError):
+        pairs = []
+    if len(pairs) != x.ndim or any(min(pair) < 0 for pair in pairs):
+        raise ValueError(f"pad: widths is {widths}, expected a pair of non-negative integers for each of {x.ndim} axes")
+    inside = tuple(slice(before, before + size) for (before, _), size in zip(pairs, x.shape, strict=True))
+    return array_module(x).pad(x, pairs, constant_values=value), lambda g: g[inside]

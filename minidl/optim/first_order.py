@@ -68,8 +68,9 @@ class Nesterov(Optimizer):
     .. math:: W^t = W^{t-1} - \eta_t \nabla L\big(W^{t-1} + \beta (W^{t-1}-W^{t-2})\big) + \beta (W^{t-1}-W^{t-2})
 
     The state is the displacement :math:`v_t = W^t - W^{t-1}`. `zero_grad`, which begins a step, moves the parameters to
-    the look-ahead point :math:`W^{t-1} + \beta v_{t-1}`; `step` ends it at :math:`W^t`. So the model is at the true
-    iterate whenever it is evaluated or saved between `step` and `zero_grad`, and `weights` is the true iterate always.
+    the look-ahead point :math:`W^{t-1} + \beta v_{t-1}`; `step` ends it at :math:`W^t`. So a model that is evaluated or
+    saved between `step` and `zero_grad` is at the true iterate; `Module.eval`, `state_dict` and `load_state_dict` bring
+    it there in any case, and `weights` is the true iterate always.
 
     Parameters
     ----------
@@ -82,7 +83,8 @@ class Nesterov(Optimizer):
     Raises
     ------
     RuntimeError
-        From `step`, if `zero_grad` was not called before: the gradient would belong to the wrong point.
+        From `step`, if the parameters are not at the look-ahead point, because `zero_grad` was not called before the
+        forward pass or the model was evaluated since: the gradient would belong to the wrong point.
 
     Notes
     -----
@@ -96,40 +98,22 @@ class Nesterov(Optimizer):
     def __init__(self, params: Any, lr: float | Schedule = 0.01, beta: float = 0.9) -> None:
         super().__init__(params, lr)
         self.beta = self.checked("beta", beta, below=1)
-        self._iterate: Any = None  # W^{t-1} while the parameters stand at the look-ahead point
 
     def zero_grad(self) -> None:
         super().zero_grad()
-        if self._iterate is None:
-            self._iterate = self._vector.array.copy()
-            self._vector.array += self.beta * self.v
-            self._vector.written()
+        self._vector.look_ahead(self.beta * self.v)
 
     def step(self, closure=None):
-        if self._iterate is None and closure is None:
+        if closure is None and not self._vector.ahead:
             raise RuntimeError(
-                "Nesterov.step: call zero_grad before the forward pass; it moves the parameters to the look-ahead point"
+                "Nesterov.step: the parameters are not at the look-ahead point, so the gradient is not the one needed; "
+                "call zero_grad right before the forward pass, not at the end of the step before"
             )
         try:
             return super().step(closure)
-        except BaseException:
-            self._return()
-            raise
+        finally:
+            self._vector.settle()  # also when the closure fails
 
-    def _return(self) -> None:
-        """Bring the parameters back from the look-ahead point, after a step that failed."""
-        if self._iterate is not None:
-            self._vector.array[...] = self._iterate
-            self._vector.written()
-            self._iterate = None
-
-    def update(self, W, g, lr, t):
-        look_ahead, W = W, self._iterate  # look_ahead = W + βv
-        W_next = look_ahead - lr * g
-        self.v = W_next - W
-        self._iterate = None
-        return W_next
-
-    @property
-    def weights(self):
-        return super().weights if self._iterate is None else self._iterate.copy()
+    def update(self, W, g, lr, t):  # g was taken at W + βv
+        self.v = self.beta * self.v - lr * g
+        return W + self.v

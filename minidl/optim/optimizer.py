@@ -45,7 +45,7 @@ class Optimizer:
         self.lr = lr if lr is None or callable(lr) else self.checked("lr", lr, least=0)
         self.t = 0
         for name in self.state:
-            setattr(self, name, array_module(self._vector.array).zeros_like(self._vector.array))
+            setattr(self, name, self._vector.zeros())
 
     def update(self, W: Any, g: Any, lr: Any, t: int) -> Any:
         raise TypeError(f"{type(self).__name__} has no update method")
@@ -70,10 +70,9 @@ class Optimizer:
         if closure is not None:
             self.zero_grad()
             loss = closure()
-        W, g, lr = self._vector.array, self._vector.gradient(), self.rate
+        W, g, lr = self._vector.iterate, self._vector.gradient(), self.rate
         self.t += 1
-        W[...] = self.update(W, g, lr, self.t)
-        self._vector.written()
+        self._vector.write(self.update(W, g, lr, self.t))
         return loss
 
     @property
@@ -82,9 +81,14 @@ class Optimizer:
         return self.checked("lr", self.lr(self.t)) if callable(self.lr) else self.lr
 
     @property
+    def params(self) -> tuple[Tensor, ...]:
+        """The parameters, in the order in which they lie in the vector W."""
+        return tuple(self._vector.tensors)
+
+    @property
     def weights(self) -> Any:
         """A copy of W^t, the iterate after the last step, as one vector."""
-        return self._vector.array.copy()
+        return self._vector.iterate.copy()
 
     # -- saving and loading
 
@@ -107,7 +111,7 @@ class Optimizer:
             raise ValueError(f"{who}.load_state_dict: the entries are {sorted(state)}, expected {sorted(expected)}")
         if state["class"] != who:
             raise ValueError(f"{who}.load_state_dict: this is the state of {state['class']}")
-        W = self._vector.array
+        W = self._vector.iterate
         for name in self.state:
             if np.shape(state[name]) != W.shape:
                 raise ValueError(f"{who}.load_state_dict: {name} has shape {np.shape(state[name])}, expected {W.shape}")

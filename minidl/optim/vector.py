@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import weakref
 from collections.abc import Sequence
@@ -14,40 +15,77 @@ from minidl.tensor import Tensor
 class WeightVector:
     """The parameters' memory as one vector.
 
-    The parameters' data become read-only views into `array`; who writes to `array` must call `written` afterwards, so
-    that no graph recorded before is differentiated with the new values.
+    The parameters' data are read-only views into it. For a method that takes its gradient elsewhere, `look_ahead` moves
+    the parameters there and `settle` brings them back; `iterate` is the true W^t all the time.
     """
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:
         self.tensors = list(tensors)
         xp = array_module(self.tensors[0].data)
-        self.array = xp.concatenate([tensor.data.reshape(-1) for tensor in self.tensors])
+        self._memory = xp.concatenate([tensor.data.reshape(-1) for tensor in self.tensors])
+        self._iterate: Any = None  # W^t while the parameters stand elsewhere
         ends = list(itertools.accumulate(tensor.size for tensor in self.tensors))
-        self.spans = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
-        for tensor, view in zip(self.tensors, self.split(self.array), strict=True):
+        self._spans = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+        for tensor, view in zip(self.tensors, self._split(self._memory), strict=True):
             tensor._data = lock(view)
             tensor.owner = weakref.ref(self)
 
-    def split(self, vector: Any) -> list[Any]:
+    def __deepcopy__(self, memo: dict[int, Any]) -> WeightVector:
+        self.settle()
+        twin = memo[id(self)] = WeightVector([copy.deepcopy(tensor, memo) for tensor in self.tensors])
+        return twin
+
+    def _split(self, vector: Any) -> list[Any]:
         """Return the parts of a vector that belong to the parameters, as views in the parameters' shapes."""
-        return [vector[span].reshape(tensor.shape) for span, tensor in zip(self.spans, self.tensors, strict=True)]
+        return [vector[span].reshape(tensor.shape) for span, tensor in zip(self._spans, self.tensors, strict=True)]
+
+    @property
+    def iterate(self) -> Any:
+        """W^t; not a copy."""
+        return self._memory if self._iterate is None else self._iterate
+
+    @property
+    def ahead(self) -> bool:
+        """Whether the parameters stand elsewhere than at W^t."""
+        return self._iterate is not None
+
+    def zeros(self) -> Any:
+        """Return a vector of zeros like W."""
+        return array_module(self._memory).zeros_like(self._memory)
 
     def gradient(self) -> Any:
         """Return the gradients as one vector; a parameter that received none counts as 0."""
-        g = array_module(self.array).empty_like(self.array)
-        for tensor, part in zip(self.tensors, self.split(g), strict=True):
+        g = array_module(self._memory).empty_like(self._memory)
+        for tensor, part in zip(self.tensors, self._split(g), strict=True):
             part[...] = 0 if tensor.grad is None else tensor.grad
         return g
 
+    def write(self, W: Any) -> None:
+        """Make W the iterate and move the parameters there."""
+        self._iterate = None
+        self._move(W)
+
+    def look_ahead(self, displacement: Any) -> None:
+        """Move the parameters to W^t + displacement."""
+        if self._iterate is None:
+            self._iterate = self._memory.copy()
+        self._move(self._iterate + displacement)
+
+    def settle(self) -> None:
+        """Bring the parameters back to W^t."""
+        if self._iterate is not None:
+            self.write(self._iterate)
+
     def assign(self, tensor: Tensor, values: Any) -> None:
-        """Overwrite the part of the vector that belongs to one parameter."""
+        """Overwrite the part of W that belongs to one parameter."""
+        self.settle()
         index = next(i for i, own in enumerate(self.tensors) if own is tensor)
-        self.array[self.spans[index]] = values.reshape(-1)
+        self._memory[self._spans[index]] = values.reshape(-1)
         tensor.version += 1
 
-    def written(self) -> None:
-        """Note that the memory was written to."""
-        for tensor in self.tensors:
+    def _move(self, W: Any) -> None:
+        self._memory[...] = W
+        for tensor in self.tensors:  # a graph recorded before must not be differentiated with the new values
             tensor.version += 1
 
 

@@ -37,12 +37,18 @@ class Run:
     seconds: float = 0.0
     failure: str = ""
 
+    @property
+    def at_edge(self) -> bool:
+        """Whether tuning chose the first or last value of the grid."""
+        return bool(self.trials) and self.contender.at_edge(self.value)
+
     def row(self) -> dict[str, Any]:
         """Return the run as a row of the table."""
         return {
             "optimizer": self.contender.name,
             "tuned": self.contender.tuned,
             "value": self.value,
+            "at_edge": self.at_edge,
             "first": self.accuracies[0] if self.accuracies else None,
             "best": max(self.accuracies, default=None),
             "final": self.accuracies[-1] if self.accuracies and not self.failure else None,
@@ -90,7 +96,7 @@ class _Race:
 
 
 def compare(
-    optimizers: Sequence[str] = contenders.DEFAULT,
+    optimizers: Sequence[str] | str = contenders.DEFAULT,
     *,
     model: str = "lenet5",
     dataset: str = "digits",
@@ -137,8 +143,8 @@ def compare(
         if not isinstance(number, int) or number < 1:
             raise ValueError(f"{name} is {number!r}, expected a positive integer")
     backend.check_seed(seed, "compare")
-    folder = writable_folder(out, "out")
     loaded = data.load(dataset, size=28) if dataset == "digits" else data.load(dataset)
+    folder = writable_folder(out, "out")
 
     def make_model() -> Any:
         return MODELS[model](loaded)
@@ -312,7 +318,10 @@ def show_table(comparison: Comparison) -> None:
         cells = ["–" if row[name] is None else f"{row[name]:.2%}" for name in ("first", "best", "final")]
         if run.failure:
             cells[-1] = "diverged"
-        table.add_row(run.contender.label, run.contender.setting(run.value), *cells, f"{run.seconds:.1f}")
+        setting = run.contender.setting(run.value) + (" *" if run.at_edge else "")
+        table.add_row(run.contender.label, setting, *cells, f"{run.seconds:.1f}")
+    if any(run.at_edge for run in comparison.runs):
+        table.caption = "* the edge of its grid: a larger grid might find a better value"
     console.print(table)
     for path in comparison.files:
         console.print(f"wrote {path}", soft_wrap=True)

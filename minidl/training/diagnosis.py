@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from minidl import nn
-from minidl.backend import array_module
+from minidl.backend import array_module, default_generator
 from minidl.tensor import no_grad
 
 
@@ -15,18 +17,45 @@ class NonFiniteLossError(ArithmeticError):
     Attributes
     ----------
     step : int
-        The number of the step, from 1. Its update was not made.
+        The number of the step, from 1, that failed and was not made, or after which the validation loss failed.
     where : str
         The first place in the network whose values are not finite.
     """
 
-    def __init__(self, step: int, epoch: int, loss: float, where: str) -> None:
-        super().__init__(
-            f"the loss is {loss} at step {step}, epoch {epoch}; it began in {where}. The weights are those of the step "
-            "before. A smaller learning rate is the usual remedy"
-        )
+    def __init__(self, step: int, epoch: int, loss: float, where: str, validation: bool = False) -> None:
+        if validation:
+            what = f"the validation loss is {loss} after step {step}, epoch {epoch}; it began in {where}"
+        else:
+            what = f"the loss is {loss} at step {step}, epoch {epoch}, which was not made; it began in {where}"
+        super().__init__(f"{what}. A smaller learning rate is the usual remedy")
         self.step = step
         self.where = where
+
+
+class Rewind:
+    """Everything but the weights that a forward pass changes: buffers and random generators.
+
+    Parameters
+    ----------
+    model : nn.Module
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._buffers = [buffer for _, buffer in model.named_buffers()]
+        own = (value for _, module in model.named_modules() for value in vars(module).values())
+        self._generators = [default_generator(), *(value for value in own if isinstance(value, np.random.Generator))]
+
+    def mark(self) -> None:
+        """Remember the present state."""
+        self._values = [buffer.data for buffer in self._buffers]
+        self._states = [generator.bit_generator.state for generator in self._generators]
+
+    def back(self) -> None:
+        """Return to the state that was marked."""
+        for buffer, values in zip(self._buffers, self._values, strict=True):
+            buffer.data = values
+        for generator, state in zip(self._generators, self._states, strict=True):
+            generator.bit_generator.state = state
 
 
 @no_grad()

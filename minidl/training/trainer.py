@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from minidl import backend, nn
+from minidl import nn
 from minidl.data import Loader
 from minidl.optim import Optimizer
 from minidl.tensor import Tensor, no_grad
 from minidl.training.callbacks import Callback, ProgressBar
-from minidl.training.diagnosis import NonFiniteLossError, first_non_finite
+from minidl.training.diagnosis import NonFiniteLossError, Rewind, first_non_finite
 from minidl.training.history import History
 from minidl.training.interrupts import deferred_interrupt
 
@@ -58,6 +58,8 @@ class Trainer:
         for name, value, kind in (("model", model, nn.Module), ("optimizer", optimizer, Optimizer)):
             if not isinstance(value, kind):
                 raise TypeError(f"Trainer: {name} is {type(value).__name__}, expected {kind.__name__}")
+        if not {id(tensor) for tensor in optimizer.params} & {id(parameter) for parameter in model.parameters()}:
+            raise ValueError("Trainer: the optimizer holds none of the model's parameters, so nothing would be learned")
         self.model, self.optimizer = model, optimizer
         self.loss = nn.CrossEntropy() if loss is None else loss
         self.callbacks = [*callbacks, *([ProgressBar()] if progress else [])]
@@ -92,8 +94,8 @@ class Trainer:
         Raises
         ------
         NonFiniteLossError
-            If the loss becomes NaN or infinite; the message names the step and the layer where it began. The weights
-            are those of the step before.
+            If the loss or the validation loss becomes NaN or infinite; the message names the step and the layer where
+            it began. A step whose loss fails is not made: weights, buffers and generators are as they were before it.
         """
         if not isinstance(train, Loader):
             raise TypeError(f"fit: train is {type(train).__name__}, expected a data.Loader")
@@ -102,6 +104,7 @@ class Trainer:
         held_out = None if validation is None else _as_batches(validation, train.batch_size)
         self.epochs, self.steps_per_epoch, self.steps_done = int(epochs), len(train), 0
         self._stop_reason, self.history.stopped = "", "an error"
+        self._rewind = Rewind(self.model)
         self._tell("on_start")
         try:
             with deferred_interrupt(lambda: self.stop("interrupted")):
@@ -124,7 +127,7 @@ class Trainer:
             loss, outputs = self._step(x, y)
             total += loss * len(x)
             seen += len(x)
-            if _are_classes(y):
+            if _are_classes(outputs, y):
                 right += int((outputs.argmax(axis=-1) == y).sum())
                 self.running_accuracy = right / seen
             else:
@@ -139,11 +142,16 @@ class Trainer:
             record["accuracy"] = self.running_accuracy
         if held_out is not None:
             record |= {f"validation_{name}": value for name, value in self.evaluate(held_out).items()}
+            if not math.isfinite(record["validation_loss"]):
+                with nn.evaluating(self.model):
+                    where = first_non_finite(self.model, next(iter(held_out))[0])
+                step, epoch = len(self.history.steps), len(self.history.epochs) + 1
+                raise NonFiniteLossError(step, epoch, record["validation_loss"], where, validation=True)
         self.history.epochs.append(record | {"rate": rate, "seconds": seconds})
         self._tell("on_epoch")
 
     def _step(self, x: Any, y: Any) -> tuple[float, Any]:
-        generator_state = backend.default_generator().bit_generator.state
+        self._rewind.mark()
         rate = self.optimizer.rate
         outputs: Any = None
 
@@ -153,9 +161,7 @@ class Trainer:
             loss = self._loss(outputs, y)
             value = loss.item()
             if not math.isfinite(value):
-                backend.default_generator().bit_generator.state = generator_state  # the same dropout masks again
-                where = first_non_finite(self.model, x)
-                raise NonFiniteLossError(len(self.history.steps) + 1, self.epoch, value, where)
+                raise self._failure(value, x)
             loss.backward()
             return value
 
@@ -164,6 +170,13 @@ class Trainer:
         step = {"step": len(self.history.steps) + 1, "epoch": len(self.history.epochs) + 1, "loss": loss, "rate": rate}
         self.history.steps.append(step)
         return loss, outputs.data
+
+    def _failure(self, loss: float, x: Any) -> NonFiniteLossError:
+        """Undo what the failed forward pass changed, find where it failed by running it again, and undo that too."""
+        self._rewind.back()
+        where = first_non_finite(self.model, x)
+        self._rewind.back()
+        return NonFiniteLossError(len(self.history.steps) + 1, len(self.history.epochs) + 1, loss, where)
 
     def _loss(self, outputs: Any, labels: Any) -> Tensor:
         if isinstance(self.loss, nn.Loss):
@@ -184,20 +197,16 @@ class Trainer:
         ----------
         batches : data.Loader or (x, y)
         """
-        was_training = self.model.training
         total, right, seen = 0.0, 0, 0
         classes = False
-        try:
-            self.model.eval()
+        with nn.evaluating(self.model):
             for x, y in _as_batches(batches, 256):
                 outputs = self.model(x)
                 total += self._loss(outputs, y).item() * len(x)
                 seen += len(x)
-                classes = _are_classes(y)
+                classes = _are_classes(outputs, y)
                 if classes:
                     right += int((outputs.data.argmax(axis=-1) == y).sum())
-        finally:
-            self.model.train(was_training)
         return {"loss": total / seen} | ({"accuracy": right / seen} if classes else {})
 
 
@@ -209,5 +218,6 @@ def _as_batches(source: Any, batch_size: int) -> Batches:
     raise TypeError(f"Trainer: validation is {type(source).__name__}, expected a data.Loader or a pair (x, y)")
 
 
-def _are_classes(y: Any) -> bool:
-    return y.ndim == 1 and y.dtype.kind in "iu"
+def _are_classes(outputs: Any, y: Any) -> bool:
+    """Say whether the outputs are one score a class and y the right classes, so that an accuracy has a meaning."""
+    return outputs.ndim == 2 and y.ndim == 1 and y.dtype.kind in "iu"

@@ -53,6 +53,10 @@ def test_activations_are_their_ops(layer, op, rng):
     np.testing.assert_array_equal(layer()(x).data, op(x).data)
 
 
+def test_sizes_may_be_numpys_integers():
+    assert nn.Conv2d(np.int64(1), 2, np.int64(3))(np.ones((1, 4, 4, 1), np.float32)).shape == (1, 2, 2, 2)
+
+
 def test_global_average_pooling_is_the_mean_of_each_channel(rng):
     x = rng.standard_normal((2, 3, 4, 5))
     np.testing.assert_allclose(nn.GlobalAvgPool2d()(x).data, x.mean(axis=(1, 2)))
@@ -172,6 +176,9 @@ def test_losses_equal_their_ops(rng):
         (lambda: nn.Conv2d(3, -1, 3), "Conv2d: outputs is -1"),
         (lambda: nn.Conv2d(3, 1, 0), "Conv2d: size is 0"),
         (lambda: nn.Conv2d(3, 1, (3, 3, 3)), r"Conv2d: size is \(3, 3, 3\)"),
+        (lambda: nn.Conv2d(3, 1, 3, padding="smae"), "Conv2d: padding is 'smae'"),
+        (lambda: nn.Conv2d(3, 1, True), "Conv2d: size is True"),
+        (lambda: nn.BatchNorm(0), "BatchNorm: channels is 0"),
         (lambda: nn.MaxPool2d(0), "MaxPool2d: size is 0"),
         (lambda: nn.AvgPool2d(2, -1), "AvgPool2d: stride is -1"),
         (lambda: nn.Dropout(-0.1), "Dropout: p is -0.1"),

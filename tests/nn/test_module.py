@@ -35,6 +35,31 @@ def test_names_are_paths_and_shared_parameters_come_once():
     assert [name for name, _ in Twin().named_buffers()] == ["layers.1.running_mean", "layers.1.running_variance"]
 
 
+def test_parameters_are_found_in_nested_containers_and_circles_end():
+    class Nested(nn.Module):
+        def __init__(self):
+            self.scales = [nn.Parameter([1.0]), {"a": nn.Parameter([2.0])}]
+            self.blocks = {"x": [nn.Dense(1, 1, bias=False)]}
+            self.blocks["x"][0].parent = self
+
+    names = [name for name, _ in Nested().named_parameters()]
+    assert names == ["scales.0", "scales.1.a", "blocks.x.0.weight"]
+
+
+def test_a_module_with_parameters_and_children_has_a_row_of_its_own():
+    class Scaled(nn.Module):
+        def __init__(self):
+            self.inner = nn.Dense(3, 2)
+            self.scale = nn.Parameter(np.ones(2))
+
+        def forward(self, x):
+            return self.inner(x) * self.scale
+
+    summary = Scaled().summary((3,))
+    assert [(row.kind, row.parameters) for row in summary.rows] == [("Dense", 8), ("Scaled", 2)]
+    assert summary.parameters == 10
+
+
 def test_train_and_eval_reach_every_module():
     model = Twin()
     assert all(module.training for _, module in model.named_modules())
@@ -124,6 +149,8 @@ def test_sequential_by_order_and_by_name():
     assert len(model) == 2
     assert isinstance(model[1], nn.Tanh)
     assert [type(module) for module in model] == [nn.ReLU, nn.Tanh]
+    assert [name for name, _ in model[1:].children()] == ["last"]
+    assert model[1:][0] is model[1]
     with pytest.raises(TypeError, match="'0' is function, expected a Module"):
         nn.Sequential(lambda x: x)
     with pytest.raises(ValueError, match="cannot be named 'train'"):

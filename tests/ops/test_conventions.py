@@ -136,6 +136,25 @@ def test_a_large_batch_is_cut_into_chunks_without_a_seam(rng, monkeypatch):
         np.testing.assert_allclose(cut, expected, rtol=1e-12)
 
 
+def test_small_probabilities_are_exact_in_float32():
+    x = np.array([-20, -15, 0, 15], np.float32)
+    exact = 1 / (1 + np.exp(-x.astype(float)))
+    np.testing.assert_allclose(ops.sigmoid(ml.Tensor(x)).data, exact, rtol=1e-6)
+    np.testing.assert_allclose(gradient(ops.sigmoid, x), exact * (1 - exact), rtol=1e-6)
+    np.testing.assert_allclose(gradient(ops.softplus, x), exact, rtol=1e-6)
+
+
+def test_images_of_bytes_are_averaged_without_overflow():
+    pooled = ops.avg_pool2d(np.full((1, 2, 2, 1), 200, np.uint8), 2)
+    assert pooled.item() == 200
+    assert pooled.dtype == np.float32
+
+
+def test_concatenate_joins_along_the_first_axis_by_default_as_numpy_does():
+    assert ops.concatenate([np.zeros((2, 3)), np.zeros((2, 3))]).shape == (4, 3)
+    assert ops.stack([np.zeros(3), np.zeros(3)], -1).shape == (3, 2)
+
+
 # ---------------------------------------------------------------- bad input
 
 
@@ -165,7 +184,10 @@ def zeros(*shape):
         (lambda: ops.concatenate([zeros(2, 3), zeros(3, 2)]), "differ in more than axis"),
         (lambda: ops.concatenate([zeros(2, 3)], 2), "axis is 2"),
         (lambda: ops.stack([zeros(2), zeros(3)]), r"the shapes \(2,\), \(3,\) differ"),
-        (lambda: ops.pad(zeros(2, 2), [(1, 1)]), "pair of non-negative numbers for each of 2 axes"),
+        (lambda: ops.stack([zeros(2), zeros(2)], 5), "stack: axis is 5, but the result has 2 axes"),
+        (lambda: ops.transpose(zeros(2, 2, 2), (0, 1)), r"axes are \(0, 1\), expected each of the 3 axes of x once"),
+        (lambda: ops.pad(zeros(2, 2), 1), "pad: widths is 1"),
+        (lambda: ops.pad(zeros(2, 2), [(1, 1)]), "pair of non-negative integers for each of 2 axes"),
         (lambda: ops.clip(zeros(2)), "both None"),
         (lambda: ops.clip(zeros(2), 1, 0), "low is 1, above high"),
         (lambda: ops.cross_entropy(zeros(0, 3), np.zeros(0, int)), "the batch is empty"),
@@ -189,5 +211,7 @@ def test_bad_input_is_a_clear_error(call, message):
 
 
 def test_labels_must_be_integers():
-    with pytest.raises(TypeError, match="labels have dtype float64"):
+    with pytest.raises(TypeError, match="labels have dtype float"):
         ops.cross_entropy(zeros(2, 3), [0.0, 1.0])
+    with pytest.raises(TypeError, match="logits have dtype int64"):
+        ops.cross_entropy(np.zeros((2, 3), int), [0, 1])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -23,8 +25,8 @@ def test_parameters_become_views_of_one_vector():
     x, y = leaf([[1, 2], [3, 4]]), leaf([5, 6])
     optimizer = optim.SGD([x, y], lr=1)
     np.testing.assert_array_equal(optimizer.weights, [1, 2, 3, 4, 5, 6])
-    assert np.shares_memory(x.data, optimizer._vector.array)
-    assert np.shares_memory(y.data, optimizer._vector.array)
+    assert x.data.base is y.data.base
+    assert x.data.base.shape == (6,)
     (x.sum() + 2 * y.sum()).backward()
     optimizer.step()
     np.testing.assert_array_equal(x.data, [[0, 1], [2, 3]])
@@ -164,8 +166,66 @@ def test_nesterov_without_zero_grad_is_an_error():
     x = leaf([1.0])
     optimizer = optim.Nesterov([x])
     (x * x).backward()
-    with pytest.raises(RuntimeError, match="call zero_grad before the forward pass"):
+    with pytest.raises(RuntimeError, match="call zero_grad right before the forward pass"):
         optimizer.step()
+
+
+def test_nesterov_is_at_the_iterate_when_evaluated_saved_or_loaded_in_the_middle_of_a_step():
+    model = models.mlp([2, 2])
+    optimizer = optim.Nesterov(model, lr=0.1)
+    other = optim.SGD(model)
+    x = np.ones((1, 2), np.float32)
+
+    def flat():
+        return np.concatenate([parameter.data.ravel() for parameter in model.parameters()])
+
+    for settle in (model.eval, model.state_dict, lambda: model.load_state_dict(model.state_dict())):
+        optimizer.zero_grad()
+        ops.cross_entropy(model(x), [0]).backward()
+        optimizer.step()
+        iterate = flat()
+        optimizer.zero_grad()  # at the end of the loop, as is common elsewhere
+        assert not np.array_equal(flat(), iterate)
+        np.testing.assert_array_equal(optimizer.weights, iterate)
+        np.testing.assert_array_equal(other.weights, iterate)
+        settle()
+        np.testing.assert_array_equal(flat(), iterate)
+        with pytest.raises(RuntimeError, match="not at the look-ahead point"):
+            optimizer.step()
+        model.train()
+
+
+def test_nesterov_does_not_stall_in_float32():
+    """The displacement is kept by its recursion; as a difference of iterates it would be rounded to their precision."""
+    x = leaf([1.0], np.float32)
+    optimizer = optim.Nesterov([x], lr=2e-8, beta=0.99)
+    for _ in range(1000):
+        optimizer.zero_grad()
+        x.backward(np.ones(1))
+        optimizer.step()
+    assert x.data[0] == pytest.approx(0.998198, abs=2e-5)
+
+
+def test_a_copied_model_and_optimizer_belong_together_and_to_nobody_else():
+    model = models.mlp([2, 2])
+    optimizer = optim.Adam(model)
+    twin, twin_optimizer = copy.deepcopy((model, optimizer))
+    before = optimizer.weights
+    ops.cross_entropy(twin(np.ones((1, 2), np.float32)), [0]).backward()
+    twin_optimizer.step()
+    moved = np.concatenate([parameter.data.ravel() for parameter in twin.parameters()])
+    np.testing.assert_array_equal(moved, twin_optimizer.weights)
+    assert not np.array_equal(moved, before)
+    np.testing.assert_array_equal(optimizer.weights, before)
+
+
+def test_a_parameter_in_the_vector_can_be_copied_and_pickled():
+    model = models.mlp([2, 2])
+    optimizer = optim.Adam(model)
+    for parameter in (copy.copy(model[1].weight), pickle.loads(pickle.dumps(model))[1].weight):
+        parameter.data = np.zeros((2, 2))
+        assert isinstance(parameter, nn.Parameter)
+    assert optimizer.weights.any()
 
 
 def test_nesterov_returns_to_the_iterate_when_the_closure_fails():

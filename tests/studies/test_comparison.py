@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pytest
 
-from minidl import data, optim, studies, viz
+from minidl import data, optim, studies, training, viz
 from minidl.cli import main
 from minidl.studies import comparison, contenders
 
@@ -104,6 +104,34 @@ def test_divergence_is_named_in_the_table_and_does_not_end_the_race(small_digits
     assert is_png(tmp_path / "compare.png")
 
 
+def test_a_race_that_diverges_in_its_only_step_is_named_diverged(small_digits, tmp_path):
+    settings = {"model": "mlp", "epochs": 1, "batch_size": 200, "lr": 1e38}
+    result = studies.compare("sgd", **settings, out=tmp_path, quiet=True)
+    assert result.runs[0].failure.startswith("the validation loss is")
+
+
+def test_a_value_at_the_edge_of_its_grid_is_marked(small_digits, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(comparison._Race, "train", _pretend({0.003: 3.0, 0.01: 1.5, 0.03: 2.0, 0.1: 1.0}))
+    result = studies.compare("sgd, heavyball", epochs=1, out=tmp_path, quiet=True)
+    comparison.show_table(result)
+    assert {run.contender.name: run.at_edge for run in result.runs} == {"sgd": True, "heavyball": False}
+    output = capsys.readouterr().out
+    assert "η 0.1 *" in output
+    assert "* the edge of its grid" in output
+
+
+def _pretend(losses):
+    """Replace training by a table of the loss that each rate would have reached."""
+
+    def train(self, contender, value, fitted, test, epochs):
+        history = training.History()
+        history.steps = [{"loss": losses[value]}]
+        history.epochs = [{"validation_loss": losses[value], "validation_accuracy": 0.5, "seconds": 0.1}]
+        return history, ""
+
+    return train
+
+
 def test_default_rates_and_methods_without_a_rate(small_digits, tmp_path):
     result = studies.compare(["adadelta", "sgd"], model="mlp", epochs=1, lr=0.05, out=tmp_path, quiet=True)
     assert {run.contender.name: run.value for run in result.runs} == {"adadelta": None, "sgd": 0.05}
@@ -131,7 +159,7 @@ def test_default_rates_and_methods_without_a_rate(small_digits, tmp_path):
 def test_bad_settings_are_clear_errors_before_any_training(settings, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         studies.compare(**{"optimizers": ["sgd"], "out": tmp_path / "out", "quiet": True} | settings)
-    assert not list(tmp_path.rglob("*.*"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_unwritable_folder_is_found_before_training(tmp_path, monkeypatch):

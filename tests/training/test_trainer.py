@@ -85,6 +85,28 @@ def test_evaluate_is_in_evaluation_mode_and_restores_the_mode(blobs):
     assert results[0]["accuracy"] == accuracy
 
 
+def test_evaluate_restores_the_mode_of_every_module(blobs):
+    model = nn.Sequential(nn.BatchNorm(2), nn.Dense(2, 2))
+    model[0].eval()
+    trainer_for(model).evaluate(blobs)
+    assert model.training
+    assert not model[0].training
+
+
+def test_integer_targets_of_one_output_have_no_accuracy(rng):
+    class First(nn.Module):
+        def __init__(self):
+            self.dense = nn.Dense(3, 1)
+
+        def forward(self, x):
+            return ops.reshape(self.dense(x), (-1,))
+
+    model = First()
+    x = rng.standard_normal((8, 3)).astype(np.float32)
+    trainer = trainer_for(model, loss=lambda outputs, y: ops.mse(outputs, y.astype(np.float32)))
+    assert "accuracy" not in trainer.fit(data.Loader(x, np.arange(8), 8)).epochs[0]
+
+
 def test_regression_has_no_accuracy(rng):
     x = rng.standard_normal((50, 3)).astype(np.float32)
     y = x @ np.array([[1.0], [2.0], [3.0]], np.float32)
@@ -167,6 +189,8 @@ def test_trainer_checks_its_parts():
         training.Trainer(lambda x: x, optim.SGD(model))
     with pytest.raises(TypeError, match="optimizer is str, expected Optimizer"):
         training.Trainer(model, "adam")
+    with pytest.raises(ValueError, match="the optimizer holds none of the model's parameters"):
+        training.Trainer(model, optim.SGD(models.mlp([2, 2])))
 
 
 # ---------------------------------------------------------------- a loss that is no number
@@ -189,7 +213,7 @@ def test_divergence_names_step_layer_and_keeps_the_weights_before(blobs):
         trainer.fit(data.Loader(x, y, 30))
     assert caught.value.step == 4
     assert caught.value.where == "the output of layer 'second' (Dense)"
-    assert "at step 4, epoch 1; it began in the output of layer 'second' (Dense)" in str(caught.value)
+    assert "at step 4, epoch 2, which was not made; it began in the output of layer 'second'" in str(caught.value)
     np.testing.assert_array_equal(optimizer.weights, poisoned)
     assert kept.shape == poisoned.shape
     assert len(trainer.history.steps) == 3
@@ -205,6 +229,30 @@ def test_divergence_names_bad_weights_and_a_bad_loss(blobs):
     infinite = trainer_for(named_net(), loss=lambda outputs, labels: (outputs * 0).sum() + np.inf)
     with pytest.raises(training.NonFiniteLossError, match="the loss itself, from finite outputs"):
         infinite.fit(data.Loader(x, y, 30))
+
+
+def test_divergence_undoes_buffers_and_generators(blobs):
+    x, y = blobs
+    model = nn.Sequential(
+        norm=nn.BatchNorm(2), drop=nn.Dropout(0.5, generator=np.random.default_rng(5)), last=nn.Dense(2, 2)
+    )
+    trainer = trainer_for(model, loss=lambda outputs, labels: outputs.sum() * np.inf)
+    state, generator = model.state_dict(), model.drop.generator.bit_generator.state
+    with np.errstate(all="ignore"), pytest.raises(training.NonFiniteLossError):
+        trainer.fit(data.Loader(x, y, 30))
+    for name, value in model.state_dict().items():
+        np.testing.assert_array_equal(value, state[name])
+    assert model.drop.generator.bit_generator.state == generator
+    assert trainer.history.stopped == "an error"
+
+
+def test_a_validation_loss_that_is_no_number_is_an_error_too(blobs):
+    x, y = blobs
+    trainer = trainer_for(models.mlp([2, 2]), lr=1e38)
+    with np.errstate(all="ignore"), pytest.raises(training.NonFiniteLossError) as caught:
+        trainer.fit(data.Loader(x, y, 90), (x, y))
+    assert "the validation loss is" in str(caught.value)
+    assert "after step 1, epoch 1; it began in the output of layer '1' (Dense)" in str(caught.value)
 
 
 def test_nesterov_stands_at_the_iterate_after_divergence(blobs):

@@ -31,10 +31,10 @@ def max_gradient(g, x, y, size, stride):
 def average_forward(x, size, stride):
     """Return the mean of each window."""
     taps = _taps(x, size, stride)
-    y = next(taps).copy()
+    y = next(taps).astype(np.result_type(x.dtype, np.float32))
     for tap in taps:
         y += tap
-    return y / x.dtype.type(size[0] * size[1])
+    return y / y.dtype.type(size[0] * size[1])
 
 
 def average_gradient(g, shape, size, stride):
