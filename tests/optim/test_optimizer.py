@@ -195,6 +195,15 @@ def test_nesterov_is_at_the_iterate_when_evaluated_saved_or_loaded_in_the_middle
         model.train()
 
 
+def test_assigning_a_parameter_in_the_middle_of_a_nesterov_step_assigns_the_iterate():
+    x = leaf([1.0])
+    optimizer = optim.Nesterov([x])
+    optimizer.v = np.array([5.0])
+    optimizer.zero_grad()
+    x.data = [7.0]
+    assert (x.data[0], optimizer.weights[0]) == (7, 7)
+
+
 def test_nesterov_does_not_stall_in_float32():
     """The displacement is kept by its recursion; as a difference of iterates it would be rounded to their precision."""
     x = leaf([1.0], np.float32)
