@@ -132,4 +132,4 @@ print("wrote", viz.save(figure, options.out / "01_autograd_by_hand.png"))
 
 # %% [markdown]
 # **Take away.** A derivative is assembled from local derivatives, backwards, adding up where a value was used more than
-# once. `minidl/tensor.py` is this lesson for arrays, without recursion and with memory given back on the way.
+# once. `minidl/graph.py` is this lesson for arrays, without recursion and with memory given back on the way.

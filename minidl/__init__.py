@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from minidl import backend, ops
 from minidl.backend import device, gpu_status, manual_seed, use_device
 from minidl.gradcheck import GradientError, check_gradients
-from minidl.tensor import Tensor, differentiable, no_grad
+from minidl.graph import no_grad
+from minidl.tensor import Tensor, differentiable
 
 if TYPE_CHECKING:
     from minidl import data, models, nn, optim, studies, training, viz

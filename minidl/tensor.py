@@ -1,9 +1,7 @@
-"""The autograd engine: `Tensor`, the graph that ops record, and `backward`, which walks it.
+"""`Tensor`, and the decorator that makes ops of functions on arrays: together with `graph`, the autograd engine.
 
 An op computes on plain arrays and returns its result with one derivative for each input. If an input needs a gradient,
-`@differentiable` records a `Node`: the derivatives, and the way back to the inputs. `backward` visits the nodes from
-the newest to the oldest, which is a topological order because a node is always made after its inputs, and sends each
-node's gradient through its derivatives.
+`@differentiable` records a `Node` with the derivatives and the way back to the inputs; `Tensor.backward` walks back.
 
 Arrays inside a Tensor are read-only: a value that a derivative still needs cannot be overwritten. Only an optimizer
 writes to parameters in place; it raises their `version`, and `backward` refuses a graph that was recorded before.
@@ -13,141 +11,15 @@ from __future__ import annotations
 
 import functools
 import inspect
-import itertools
 import re
-import threading
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from minidl import backend
+from minidl.graph import Derivative, Node, accumulate, backpropagate, recording
 from minidl.operators import OPS, Operators
-
-Derivative = Callable[[Any], Any]
-
-# ---------------------------------------------------------------- recording on and off
-
-
-class _Recording(threading.local):
-    on = True
-
-
-_recording = _Recording()
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-
-
-class no_grad:
-    """Record no graph, as a context or a decorator: `with ml.no_grad(): ...`. Other threads are not affected."""
-
-    def __enter__(self) -> None:
-        self._before = _recording.on
-        _recording.on = False
-
-    def __exit__(self, *exception: object) -> None:
-        _recording.on = self._before
-
-    def __call__(self, function: _Function) -> _Function:
-        @functools.wraps(function)
-        def without_graph(*args: Any, **kwargs: Any) -> Any:
-            with no_grad():
-                return function(*args, **kwargs)
-
-        return without_graph  # type: ignore[return-value]
-
-
-# ---------------------------------------------------------------- the graph
-
-
-class Node:
-    """One recorded op: the derivatives that lead from its output back to its inputs.
-
-    `inputs` holds, for each derivative, the node that made the input, the input itself if it is a leaf, or None if
-    nobody needs that gradient. A node knows no Tensor but leaves and nobody that uses its output: there are no
-    reference cycles, and values that no derivative needs are freed during the forward pass already.
-    """
-
-    __slots__ = ("derivatives", "dtype", "grad", "inputs", "name", "order", "shape", "versions")
-
-    _count = itertools.count()
-
-    def __init__(self, name: str, inputs: list[Any], derivatives: list[Derivative | None], output: Any) -> None:
-        self.name = name
-        self.inputs = inputs
-        self.derivatives: list[Derivative | None] | None = derivatives
-        self.versions = [source.version for source in inputs if isinstance(source, Tensor)]
-        self.shape, self.dtype = output.shape, output.dtype
-        self.order = next(Node._count)
-        self.grad: Any = None
-
-    def free(self) -> None:
-        """Let go of everything that was kept for `backward`."""
-        self.derivatives = self.grad = None
-        self.inputs = []
-
-
-def _recorded_nodes(root: Node) -> list[Node]:
-    """Return the nodes that `root` depends on, newest first, after checking that all can still be differentiated."""
-    found, waiting = {root}, [root]
-    while waiting:
-        node = waiting.pop()
-        if node.derivatives is None:
-            raise RuntimeError(
-                f"backward: the graph behind '{node.name}' was freed by an earlier backward; run the forward pass again"
-            )
-        if node.versions != [source.version for source in node.inputs if isinstance(source, Tensor)]:
-            raise RuntimeError(
-                f"backward: an input of '{node.name}' was changed in place after the forward pass (by an optimizer's "
-                "step or an assignment to .data), so its derivative is lost; run the forward pass again"
-            )
-        for source in node.inputs:
-            if type(source) is Node and source not in found:
-                found.add(source)
-                waiting.append(source)
-    return sorted(found, key=lambda node: node.order, reverse=True)
-
-
-def _backpropagate(root: Node, g: Any) -> None:
-    """Send the gradient `g` of the root's output to every leaf, freeing each node as it is passed."""
-    nodes = _recorded_nodes(root)
-    root.grad = g
-    try:
-        for node in nodes:
-            g = node.grad
-            for source, derivative in zip(node.inputs, node.derivatives or (), strict=True):
-                if derivative is not None:
-                    _accumulate(source, derivative(g), g)
-            node.free()
-    except BaseException:
-        for node in nodes:  # half a gradient must not be found by a later backward
-            node.free()
-        raise
-
-
-def _accumulate(source: Node | Tensor, gradient: Any, g: Any) -> None:
-    """Add `gradient` to what `source` has received so far; `g` is the gradient that it was computed from."""
-    if gradient.shape != source.shape:
-        gradient = unbroadcast(gradient, source.shape)
-    if gradient.dtype != source.dtype:
-        gradient = gradient.astype(source.dtype)
-    if source.grad is not None:
-        gradient = source.grad + gradient
-    if isinstance(source, Tensor) and (gradient is g or gradient.base is not None or isinstance(gradient, np.generic)):
-        # A leaf keeps its gradient, so it must be an array that shares memory with nothing.
-        gradient = backend.array_module(gradient).array(gradient)
-    source.grad = gradient
-
-
-def unbroadcast(gradient: Any, shape: tuple[int, ...]) -> Any:
-    """Sum `gradient` over the axes along which an input of this shape was broadcast."""
-    added = gradient.ndim - len(shape)
-    stretched = tuple(
-        axis for axis, size in enumerate(gradient.shape) if axis < added or (shape[axis - added] == 1 and size != 1)
-    )
-    return gradient.sum(axis=stretched).reshape(shape)
-
-
-# ---------------------------------------------------------------- Tensor
 
 
 class Tensor(Operators):
@@ -292,9 +164,9 @@ class Tensor(Operators):
                 raise ValueError(f"backward: g has shape {shape}, expected {self.shape}")
         g = backend.array_module(self._data).array(g, dtype=self.dtype).reshape(self.shape)
         if self.node is None:
-            _accumulate(self, g, None)
+            accumulate(self, g, None)
         else:
-            _backpropagate(self.node, g)
+            backpropagate(self.node, g)
 
     # -- Python's protocols
 
@@ -402,7 +274,7 @@ def differentiable(function: Callable[..., Any]) -> Callable[..., Tensor]:
                 constant = arg.owner is not None and not arg.requires_grad  # a frozen parameter, but in the vector W
                 arg = backend.protected(arg._data) if constant else arg._data
                 dtype = _common_dtype(dtype, arg.dtype)
-            elif type(arg) is np.ndarray and _recording.on:
+            elif type(arg) is np.ndarray and recording.on:
                 arg = backend.protected(arg)  # a derivative may need it after its owner has written to it
             elif not arrays and isinstance(arg, (list, float, int)) and not any(isinstance(a, Tensor) for a in args):
                 arg = _as_values(arg)
@@ -421,7 +293,7 @@ def differentiable(function: Callable[..., Any]) -> Callable[..., Tensor]:
             data.setflags(write=False)
         elif isinstance(data, np.generic):  # NumPy returns its scalars where an array of shape () is meant
             data = backend.lock(np.asarray(data))
-        if not needing or not _recording.on:
+        if not needing or not recording.on:
             return _wrap(data if data.base is None else backend.protected(data), None)
 
         if not isinstance(derivatives, tuple):

@@ -16,7 +16,8 @@ from hypothesis.extra.numpy import array_shapes, mutually_broadcastable_shapes
 
 import minidl as ml
 from minidl import ops, optim
-from minidl.tensor import differentiable, unbroadcast
+from minidl.graph import unbroadcast
+from minidl.tensor import differentiable
 
 
 def leaf(values, dtype=np.float64):

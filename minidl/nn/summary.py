@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from minidl import backend
+from minidl.graph import no_grad
 from minidl.nn.module import Module, evaluating, observe
-from minidl.tensor import Tensor, no_grad
+from minidl.tensor import Tensor
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 
 from minidl import nn
 from minidl.backend import array_module, default_generator
-from minidl.tensor import no_grad
+from minidl.graph import no_grad
 
 
 class NonFiniteLossError(ArithmeticError):

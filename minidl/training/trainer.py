@@ -11,8 +11,9 @@ import numpy as np
 
 from minidl import nn
 from minidl.data import Loader
+from minidl.graph import no_grad
 from minidl.optim import Optimizer
-from minidl.tensor import Tensor, no_grad
+from minidl.tensor import Tensor
 from minidl.training.callbacks import Callback, ProgressBar
 from minidl.training.diagnosis import NonFiniteLossError, Rewind, first_non_finite
 from minidl.training.history import History

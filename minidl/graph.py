@@ -1,0 +1,145 @@
+"""The graph that ops record, and the walk back through it.
+
+Nodes are visited from the newest to the oldest, which is a topological order because a node is always made after its
+inputs; each sends the gradient of its output through its derivatives. The walk is a loop, so that a graph may be as
+deep as memory allows, and it lets go of what a node has kept as it passes.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+
+from minidl import backend
+
+Derivative = Callable[[Any], Any]
+
+# ---------------------------------------------------------------- recording on and off
+
+
+class _Recording(threading.local):
+    on = True
+
+
+recording = _Recording()
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+class no_grad:
+    """Record no graph, as a context or a decorator: `with ml.no_grad(): ...`. Other threads are not affected."""
+
+    def __enter__(self) -> None:
+        self._before = recording.on
+        recording.on = False
+
+    def __exit__(self, *exception: object) -> None:
+        recording.on = self._before
+
+    def __call__(self, function: _Function) -> _Function:
+        @functools.wraps(function)
+        def without_graph(*args: Any, **kwargs: Any) -> Any:
+            with no_grad():
+                return function(*args, **kwargs)
+
+        return without_graph  # type: ignore[return-value]
+
+
+# ---------------------------------------------------------------- the graph
+
+
+class Node:
+    """One recorded op: the derivatives that lead from its output back to its inputs.
+
+    `inputs` holds, for each derivative, the node that made the input, the input itself if it is a leaf, or None if
+    nobody needs that gradient. A node knows no Tensor but leaves and nobody that uses its output: there are no
+    reference cycles, and values that no derivative needs are freed during the forward pass already.
+    """
+
+    __slots__ = ("derivatives", "dtype", "grad", "inputs", "name", "order", "shape", "versions")
+
+    _count = itertools.count()
+
+    def __init__(self, name: str, inputs: list[Any], derivatives: list[Derivative | None], output: Any) -> None:
+        self.name = name
+        self.inputs = inputs
+        self.derivatives: list[Derivative | None] | None = derivatives
+        self.versions = _versions(inputs)
+        self.shape, self.dtype = output.shape, output.dtype
+        self.order = next(Node._count)
+        self.grad: Any = None
+
+    def free(self) -> None:
+        """Let go of everything that was kept for `backward`."""
+        self.derivatives = self.grad = None
+        self.inputs = []
+
+
+def _versions(inputs: list[Any]) -> list[int]:
+    """Return how often the memory of each leaf among the inputs has been written to."""
+    return [source.version for source in inputs if source is not None and type(source) is not Node]
+
+
+def _recorded_nodes(root: Node) -> list[Node]:
+    """Return the nodes that `root` depends on, newest first, after checking that all can still be differentiated."""
+    found, waiting = {root}, [root]
+    while waiting:
+        node = waiting.pop()
+        if node.derivatives is None:
+            raise RuntimeError(
+                f"backward: the graph behind '{node.name}' was freed by an earlier backward; run the forward pass again"
+            )
+        if node.versions != _versions(node.inputs):
+            raise RuntimeError(
+                f"backward: an input of '{node.name}' was changed in place after the forward pass (by an optimizer's "
+                "step or an assignment to .data), so its derivative is lost; run the forward pass again"
+            )
+        for source in node.inputs:
+            if type(source) is Node and source not in found:
+                found.add(source)
+                waiting.append(source)
+    return sorted(found, key=lambda node: node.order, reverse=True)
+
+
+def backpropagate(root: Node, g: Any) -> None:
+    """Send the gradient `g` of the root's output to every leaf, freeing each node as it is passed."""
+    nodes = _recorded_nodes(root)
+    root.grad = g
+    try:
+        for node in nodes:
+            g = node.grad
+            for source, derivative in zip(node.inputs, node.derivatives or (), strict=True):
+                if derivative is not None:
+                    accumulate(source, derivative(g), g)
+            node.free()
+    except BaseException:
+        for node in nodes:  # half a gradient must not be found by a later backward
+            node.free()
+        raise
+
+
+def accumulate(source: Any, gradient: Any, g: Any) -> None:
+    """Add `gradient`, which was computed from `g`, to what `source`, a node or a leaf, has received so far."""
+    if gradient.shape != source.shape:
+        gradient = unbroadcast(gradient, source.shape)
+    if gradient.dtype != source.dtype:
+        gradient = gradient.astype(source.dtype)
+    if source.grad is not None:
+        gradient = source.grad + gradient
+    if type(source) is not Node and (gradient is g or gradient.base is not None or isinstance(gradient, np.generic)):
+        # A leaf keeps its gradient, so it must be an array that shares memory with nothing.
+        gradient = backend.array_module(gradient).array(gradient)
+    source.grad = gradient
+
+
+def unbroadcast(gradient: Any, shape: tuple[int, ...]) -> Any:
+    """Sum `gradient` over the axes along which an input of this shape was broadcast."""
+    added = gradient.ndim - len(shape)
+    stretched = tuple(
+        axis for axis, size in enumerate(gradient.shape) if axis < added or (shape[axis - added] == 1 and size != 1)
+    )
+    return gradient.sum(axis=stretched).reshape(shape)
