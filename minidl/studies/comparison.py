@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
+from rich.table import Table
 
 import minidl
 from minidl import backend, data, models, training, viz
@@ -182,7 +184,7 @@ def compare(
         except KeyboardInterrupt:  # between two trainings; during one, the Trainer ends it
             interrupted = True
         if interrupted:
-            progress.line("interrupted: the table holds what was finished")
+            progress.line("interrupted: the table holds what was reached until then")
     runs.sort(key=lambda run: (bool(run.failure), -(run.accuracies[-1] if run.accuracies else 0)))
     files = _write(folder, runs, settings) if runs else ()
     return Comparison(tuple(runs), settings, files, interrupted)
@@ -304,9 +306,6 @@ def figure(runs: Sequence[Run], settings: dict[str, Any]) -> Any:
 
 def show_table(comparison: Comparison) -> None:
     """Print the table and the paths of the files."""
-    from rich.console import Console
-    from rich.table import Table
-
     console = Console(file=sys.stdout, highlight=False)
     table = Table(title="accuracy on the test images, best first")
     table.add_column("optimizer")
