@@ -16,11 +16,11 @@ from minidl.graph import no_grad
 from minidl.tensor import Tensor, differentiable
 
 if TYPE_CHECKING:
-    from minidl import data, models, nn, optim, studies, training, viz
+    from minidl import data, models, nn, optim, studies, surfaces, training, viz
 
 __version__ = "0.1.0"
 
-_ON_DEMAND = ("data", "models", "nn", "optim", "studies", "training", "viz")
+_ON_DEMAND = ("data", "models", "nn", "optim", "studies", "surfaces", "training", "viz")
 
 
 def __getattr__(name: str) -> Any:
@@ -46,6 +46,7 @@ __all__ = [
     "ops",
     "optim",
     "studies",
+    "surfaces",
     "training",
     "use_device",
     "viz",

@@ -22,6 +22,7 @@ FLOORS = {
     "nn": 3,
     "models": 4,
     "optim": 4,
+    "surfaces": 5,
     "training": 5,
     "viz": 6,
     "studies": 7,

@@ -6,11 +6,11 @@ or a bias correction elsewhere, the docstring says so.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
-from minidl.optim.optimizer import Optimizer, Schedule
+from minidl.optim.optimizer import Optimizer, Options, Rate
 
 
 class AdaGrad(Optimizer):
@@ -27,6 +27,8 @@ class AdaGrad(Optimizer):
         ε, inside the root.
     accumulate : {"square", "exp"}, default "square"
         "exp" is the notes' variant :math:`G_t = G_{t-1} + \exp(-g)`.
+    **options
+        `penalty`, `clip` and `lr_scale`, as `Optimizer` describes them.
 
     Notes
     -----
@@ -35,8 +37,10 @@ class AdaGrad(Optimizer):
 
     state = ("G",)
 
-    def __init__(self, params: Any, lr: float | Schedule = 0.01, eps: float = 1e-8, accumulate: str = "square") -> None:
-        super().__init__(params, lr)
+    def __init__(
+        self, params: Any, lr: Rate = 0.01, eps: float = 1e-8, accumulate: str = "square", **options: Unpack[Options]
+    ) -> None:
+        super().__init__(params, lr, **options)
         if accumulate not in ("square", "exp"):
             raise ValueError(f"AdaGrad: accumulate is {accumulate!r}, expected 'square' or 'exp'")
         self.eps = self.checked("eps", eps)
@@ -67,6 +71,8 @@ class RMSProp(Optimizer):
         ε.
     eps_inside : bool, default True
         False gives P's form :math:`\frac{\eta g}{\sqrt{E_t} + \epsilon}`, which is PyTorch's too (there γ is 0.99).
+    **options
+        `penalty`, `clip` and `lr_scale`, as `Optimizer` describes them.
 
     Notes
     -----
@@ -78,12 +84,13 @@ class RMSProp(Optimizer):
     def __init__(
         self,
         params: Any,
-        lr: float | Schedule = 0.001,
+        lr: Rate = 0.001,
         gamma: float = 0.9,
         eps: float = 1e-8,
         eps_inside: bool = True,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(params, lr)
+        super().__init__(params, lr, **options)
         self.gamma = self.checked("gamma", gamma, below=1)
         self.eps = self.checked("eps", eps)
         self.eps_inside = eps_inside
@@ -110,6 +117,8 @@ class Adadelta(Optimizer):
         γ, how much of the averages is kept.
     eps : float, default 1e-6
         ε. It sets the size of the first steps, about √ε.
+    **options
+        `penalty`, `clip` and `lr_scale`, as `Optimizer` describes them.
 
     Notes
     -----
@@ -118,8 +127,8 @@ class Adadelta(Optimizer):
 
     state = ("E", "D")
 
-    def __init__(self, params: Any, gamma: float = 0.95, eps: float = 1e-6) -> None:
-        super().__init__(params, None)
+    def __init__(self, params: Any, gamma: float = 0.95, eps: float = 1e-6, **options: Unpack[Options]) -> None:
+        super().__init__(params, None, **options)
         self.gamma = self.checked("gamma", gamma, below=1)
         self.eps = self.checked("eps", eps)
 
@@ -148,6 +157,8 @@ class Adam(Optimizer):
         ε, outside the root.
     bias_correction : bool, default True
         False gives P's form :math:`W^t = W^{t-1} - \eta_t \frac{m_t}{\sqrt{v_t} + \epsilon}`.
+    **options
+        `penalty`, `clip` and `lr_scale`, as `Optimizer` describes them.
 
     Notes
     -----
@@ -159,12 +170,13 @@ class Adam(Optimizer):
     def __init__(
         self,
         params: Any,
-        lr: float | Schedule = 0.001,
+        lr: Rate = 0.001,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         bias_correction: bool = True,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(params, lr)
+        super().__init__(params, lr, **options)
         self.beta1, self.beta2 = _checked_betas(self, betas)
         self.eps = self.checked("eps", eps)
         self.bias_correction = bias_correction
@@ -193,6 +205,8 @@ class AdaMax(Optimizer):
         η.
     betas : pair of floats in [0, 1), default (0.9, 0.999)
         β₁ and β₂.
+    **options
+        `penalty`, `clip` and `lr_scale`, as `Optimizer` describes them.
 
     Notes
     -----
@@ -202,8 +216,10 @@ class AdaMax(Optimizer):
 
     state = ("m", "u")
 
-    def __init__(self, params: Any, lr: float | Schedule = 0.002, betas: tuple[float, float] = (0.9, 0.999)) -> None:
-        super().__init__(params, lr)
+    def __init__(
+        self, params: Any, lr: Rate = 0.002, betas: tuple[float, float] = (0.9, 0.999), **options: Unpack[Options]
+    ) -> None:
+        super().__init__(params, lr, **options)
         self.beta1, self.beta2 = _checked_betas(self, betas)
 
     def update(self, W, g, lr, t):
@@ -231,6 +247,8 @@ class Nadam(Optimizer):
         β₁ and β₂.
     eps : float, default 1e-8
         ε, inside the root.
+    **options
+        `penalty`, `clip` and `lr_scale`, as `Optimizer` describes them.
 
     Notes
     -----
@@ -243,11 +261,12 @@ class Nadam(Optimizer):
     def __init__(
         self,
         params: Any,
-        lr: float | Schedule = 0.001,
+        lr: Rate = 0.001,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(params, lr)
+        super().__init__(params, lr, **options)
         self.beta1, self.beta2 = _checked_betas(self, betas)
         self.eps = self.checked("eps", eps)
 
@@ -276,6 +295,8 @@ class AMSGrad(Optimizer):
         β₁ and β₂.
     eps : float, default 1e-8
         ε, outside the root.
+    **options
+        `penalty`, `clip` and `lr_scale`, as `Optimizer` describes them.
 
     Notes
     -----
@@ -288,11 +309,12 @@ class AMSGrad(Optimizer):
     def __init__(
         self,
         params: Any,
-        lr: float | Schedule = 0.001,
+        lr: Rate = 0.001,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(params, lr)
+        super().__init__(params, lr, **options)
         self.beta1, self.beta2 = _checked_betas(self, betas)
         self.eps = self.checked("eps", eps)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
-from minidl.optim.optimizer import Optimizer, Schedule
+from minidl.optim.optimizer import Optimizer, Options, Rate
 
 
 class SGD(Optimizer):
@@ -17,14 +17,16 @@ class SGD(Optimizer):
     params : Module or iterable of Tensors
     lr : float or callable, default 0.01
         η.
+    **options
+        `penalty`, `clip` and `lr_scale`, as `Optimizer` describes them.
 
     Notes
     -----
     N §1.2.3.2. Plain: for momentum see `HeavyBall` and `Nesterov`.
     """
 
-    def __init__(self, params: Any, lr: float | Schedule = 0.01) -> None:
-        super().__init__(params, lr)
+    def __init__(self, params: Any, lr: Rate = 0.01, **options: Unpack[Options]) -> None:
+        super().__init__(params, lr, **options)
 
     def update(self, W, g, lr, t):
         return W - lr * g
@@ -44,6 +46,8 @@ class HeavyBall(Optimizer):
         η.
     beta : float in [0, 1), default 0.9
         β.
+    **options
+        `penalty`, `clip` and `lr_scale`, as `Optimizer` describes them.
 
     Notes
     -----
@@ -53,8 +57,8 @@ class HeavyBall(Optimizer):
 
     state = ("v",)
 
-    def __init__(self, params: Any, lr: float | Schedule = 0.01, beta: float = 0.9) -> None:
-        super().__init__(params, lr)
+    def __init__(self, params: Any, lr: Rate = 0.01, beta: float = 0.9, **options: Unpack[Options]) -> None:
+        super().__init__(params, lr, **options)
         self.beta = self.checked("beta", beta, below=1)
 
     def update(self, W, g, lr, t):
@@ -79,6 +83,8 @@ class Nesterov(Optimizer):
         η.
     beta : float in [0, 1), default 0.9
         β.
+    **options
+        `penalty`, `clip` and `lr_scale`, as `Optimizer` describes them.
 
     Raises
     ------
@@ -95,8 +101,8 @@ class Nesterov(Optimizer):
 
     state = ("v",)
 
-    def __init__(self, params: Any, lr: float | Schedule = 0.01, beta: float = 0.9) -> None:
-        super().__init__(params, lr)
+    def __init__(self, params: Any, lr: Rate = 0.01, beta: float = 0.9, **options: Unpack[Options]) -> None:
+        super().__init__(params, lr, **options)
         self.beta = self.checked("beta", beta, below=1)
 
     def zero_grad(self) -> None:

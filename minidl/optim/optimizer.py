@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, TypedDict
 
 import numpy as np
 
 from minidl.backend import array_module, to_numpy
-from minidl.optim.vector import gather
+from minidl.optim.clipping import Clip
+from minidl.optim.penalties import Penalty
+from minidl.optim.vector import Layout, gather
 from minidl.tensor import Tensor
 
-Schedule = Callable[[int], float]
+Rate = float | Callable[[int], float]
+
+
+class Options(TypedDict, total=False):
+    """The settings that every first-order optimizer takes by name; `Optimizer` describes them."""
+
+    penalty: Penalty | Sequence[Penalty] | None
+    clip: Clip | None
+    lr_scale: Mapping[str, Any] | None
 
 
 class Optimizer:
@@ -27,7 +37,15 @@ class Optimizer:
     params : Module or iterable of Tensors
         Every parameter that requires a gradient. They become views into one vector.
     lr : float or callable
-        η. A callable takes the number of finished steps, from 0, and returns the rate of the next one.
+        η. A callable, such as those of `optim.schedules`, takes the number of finished steps, from 0, and returns the
+        rate of the next one.
+    penalty : Penalty or sequence of them, optional
+        From `optim.penalties`: what is added to the loss, or pulls at the weights after the step.
+    clip : Clip, optional
+        `optim.ClipValue` or `optim.ClipNorm`: a limit for the gradient of the loss and its penalties.
+    lr_scale : mapping, optional
+        Factors of the rate by the name of a layer or parameter, {"conv1": 0.1}: numbers, or arrays that broadcast to
+        the parameter's shape. A later entry overrides an earlier one; the others have 1.
 
     Examples
     --------
@@ -39,10 +57,31 @@ class Optimizer:
     """
 
     state: ClassVar[tuple[str, ...]] = ()
+    numbers: ClassVar[tuple[str, ...]] = ()  # attributes that are numbers, and are saved and loaded like `state`
 
-    def __init__(self, params: Any, lr: float | Schedule | None) -> None:
-        self._vector = gather(_tensors(params))
+    def __init__(
+        self,
+        params: Any,
+        lr: Rate | None,
+        *,
+        penalty: Penalty | Sequence[Penalty] | None = None,
+        clip: Clip | None = None,
+        lr_scale: Mapping[str, Any] | None = None,
+    ) -> None:
+        names, tensors = _named_tensors(params)
+        self._vector = gather(tensors)
+        name_of = {id(tensor): name for name, tensor in zip(names, tensors, strict=True)}
+        self.layout = Layout(
+            tuple(name_of[id(tensor)] for tensor in self._vector.tensors),
+            tuple(tensor.shape for tensor in self._vector.tensors),
+            tuple(self._vector.spans),
+        )
         self.lr = lr if lr is None or callable(lr) else self.checked("lr", lr, least=0)
+        self.penalties = self._checked_penalties(penalty)
+        if clip is not None and not isinstance(clip, Clip):
+            raise TypeError(f"{type(self).__name__}: clip is {clip!r}, expected optim.ClipValue or optim.ClipNorm")
+        self.clip = clip
+        self._scale = self._checked_scale(lr_scale)
         self.t = 0
         for name in self.state:
             setattr(self, name, self._vector.zeros())
@@ -70,10 +109,22 @@ class Optimizer:
         if closure is not None:
             self.zero_grad()
             loss = closure()
-        W, g, lr = self._vector.iterate, self._vector.gradient(), self.rate
+        before, g, lr = self._vector.iterate, self._gradient(), self.rate
         self.t += 1
-        self._vector.write(self.update(W, g, lr, self.t))
+        W = self.update(before, g, lr if self._scale is None else lr * self._scale, self.t)
+        for penalty in self.penalties:
+            if penalty.decoupled:
+                W = penalty.pull(W, before, self.layout)
+        self._vector.write(W)
         return loss
+
+    def _gradient(self) -> Any:
+        """Return the gradient of the loss and its penalties, at the point where it was taken, clipped."""
+        g = self._vector.gradient()
+        for penalty in self.penalties:
+            if not penalty.decoupled:
+                g = g + penalty.gradient(self._vector.position, self.layout)
+        return g if self.clip is None else self.clip(g)
 
     @property
     def rate(self) -> float | None:
@@ -89,6 +140,11 @@ class Optimizer:
     def weights(self) -> Any:
         """A copy of W^t, the iterate after the last step, as one vector."""
         return self._vector.iterate.copy()
+
+    @property
+    def penalty_value(self) -> float:
+        """What the penalties add to the loss at W^t."""
+        return float(sum(penalty.value(self._vector.iterate, self.layout) for penalty in self.penalties))
 
     # -- saving and loading
 
@@ -121,6 +177,35 @@ class Optimizer:
 
     # -- hyper-parameters
 
+    def _checked_penalties(self, penalty: Any) -> tuple[Penalty, ...]:
+        penalties = () if penalty is None else tuple(penalty) if isinstance(penalty, (list, tuple)) else (penalty,)
+        for each in penalties:
+            if not isinstance(each, Penalty):
+                raise TypeError(f"{type(self).__name__}: penalty is {each!r}, expected one of optim.penalties")
+            each.check(self.layout)
+        return penalties
+
+    def _checked_scale(self, factors: Mapping[str, Any] | None) -> Any:
+        """Return the factors of the rate as a vector like W; None if there are none."""
+        if not factors:
+            return None
+        who = f"{type(self).__name__}: lr_scale"
+        if self.lr is None:
+            raise ValueError(f"{who} is given, but this method has no learning rate")
+        scale = self._vector.zeros() + 1
+        parts = dict(self.layout.parts(scale))
+        for key, factor in factors.items():
+            values = np.asarray(factor, dtype=float)
+            if not np.isfinite(values).all() or (values < 0).any():
+                raise ValueError(f"{who}[{key!r}] is {factor!r}, expected finite numbers of at least 0")
+            for name in self.layout.named(key, who):
+                try:
+                    parts[name][...] = array_module(scale).asarray(values)
+                except ValueError:
+                    shapes = f"has shape {values.shape}, which does not broadcast to {name}'s, {parts[name].shape}"
+                    raise ValueError(f"{who}[{key!r}] {shapes}") from None
+        return scale
+
     def checked(self, name: str, value: float, least: float = 0.0, below: float = math.inf) -> float:
         """Return a hyper-parameter as a float if it is in [least, below); otherwise raise, naming it."""
         if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
@@ -135,10 +220,12 @@ class Optimizer:
         return f"{type(self).__name__}({', '.join(f'{k}={v}' for k, v in settings.items())})"
 
 
-def _tensors(params: Any) -> list[Tensor]:
-    """Return the Tensors to learn: a Module's or an iterable's, without frozen parameters of a Module."""
-    if hasattr(params, "parameters"):
-        return [parameter for parameter in params.parameters() if parameter.requires_grad]
+def _named_tensors(params: Any) -> tuple[list[str], list[Tensor]]:
+    """Return names and Tensors to learn: a Module's or an iterable's, without frozen parameters of a Module."""
+    if hasattr(params, "named_parameters"):
+        learned = [(name, parameter) for name, parameter in params.named_parameters() if parameter.requires_grad]
+        return [name for name, _ in learned], [parameter for _, parameter in learned]
     if isinstance(params, Tensor) or not isinstance(params, Iterable):
         raise TypeError(f"optimizer: params is {type(params).__name__}, expected a Module or an iterable of Tensors")
-    return list(params)
+    tensors = list(params)
+    return [f"params[{i}]" for i in range(len(tensors))], tensors

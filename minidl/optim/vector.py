@@ -5,11 +5,49 @@ from __future__ import annotations
 import copy
 import itertools
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from minidl.backend import array_module, lock
 from minidl.tensor import Tensor
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each parameter lies in the vector W, by name: "conv1.weight" in a Module, "params[0]" in a list."""
+
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    spans: tuple[slice, ...]
+
+    def parts(self, W: Any) -> Iterator[tuple[str, Any]]:
+        """Yield (name, part) for each parameter: its part of a vector, as a view in the parameter's shape."""
+        for name, shape, span in zip(self.names, self.shapes, self.spans, strict=True):
+            yield name, W[span].reshape(shape)
+
+    def named(self, key: str, who: str) -> list[str]:
+        """Return the parameters that a key means: the one of this name, or all of the layer of this name.
+
+        Raises
+        ------
+        ValueError
+            In the name of `who`, listing the names, if there is none.
+        """
+        found = [name for name in self.names if name == key or name.startswith((f"{key}.", f"{key}["))]
+        if not found:
+            raise ValueError(f"{who}: {key!r} names no parameter and no layer; there are {', '.join(self.names)}")
+        return found
+
+    def locate(self, index: int) -> str:
+        """Return the name and place of one element of W: "conv1.weight[0, 2]"."""
+        for name, shape, span in zip(self.names, self.shapes, self.spans, strict=True):
+            if index < span.stop:
+                place = ", ".join(str(int(i)) for i in np.unravel_index(index - span.start, shape))
+                return f"{name}[{place}]" if place else name
+        raise IndexError(f"W has {self.spans[-1].stop} elements, there is none at {index}")
 
 
 class WeightVector:
@@ -25,7 +63,7 @@ class WeightVector:
         self._memory = xp.concatenate([tensor.data.reshape(-1) for tensor in self.tensors])
         self._iterate: Any = None  # W^t while the parameters stand elsewhere
         ends = list(itertools.accumulate(tensor.size for tensor in self.tensors))
-        self._spans = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+        self.spans = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
         for tensor, view in zip(self.tensors, self._split(self._memory), strict=True):
             tensor._data = lock(view)
             tensor.owner = weakref.ref(self)
@@ -37,12 +75,17 @@ class WeightVector:
 
     def _split(self, vector: Any) -> list[Any]:
         """Return the parts of a vector that belong to the parameters, as views in the parameters' shapes."""
-        return [vector[span].reshape(tensor.shape) for span, tensor in zip(self._spans, self.tensors, strict=True)]
+        return [vector[span].reshape(tensor.shape) for span, tensor in zip(self.spans, self.tensors, strict=True)]
 
     @property
     def iterate(self) -> Any:
         """W^t; not a copy."""
         return self._memory if self._iterate is None else self._iterate
+
+    @property
+    def position(self) -> Any:
+        """Where the parameters stand: W^t, or the look-ahead point; not a copy."""
+        return self._memory
 
     @property
     def ahead(self) -> bool:
@@ -80,7 +123,7 @@ class WeightVector:
         """Overwrite the part of W that belongs to one parameter."""
         self.settle()
         index = next(i for i, own in enumerate(self.tensors) if own is tensor)
-        self._memory[self._spans[index]] = values.reshape(-1)
+        self._memory[self.spans[index]] = values.reshape(-1)
         tensor.version += 1
 
     def _move(self, W: Any) -> None:

@@ -47,8 +47,8 @@ class Run:
     def row(self) -> dict[str, Any]:
         """Return the run as a row of the table."""
         return {
-            "optimizer": self.contender.name,
-            "tuned": self.contender.tuned,
+            "optimizer": self.contender.method.name,
+            "tuned": self.contender.method.tuned,
             "value": self.value,
             "at_edge": self.at_edge,
             "first": self.accuracies[0] if self.accuracies else None,
@@ -85,7 +85,7 @@ class _Race:
         """Train a network from the seed's initial weights on the seed's batches; return its record and its failure."""
         backend.manual_seed(self.seed)
         model = self.make_model()
-        optimizer = contender.make(model, value)
+        optimizer = contender.method.make(model, value)
         trainer = training.Trainer(model, optimizer, callbacks=[self.progress], progress=False)
         x, y = train
         loader = data.Loader(x, y, self.batch_size, seed=self.seed)
@@ -140,7 +140,7 @@ def compare(
     picked = contenders.pick(optimizers)
     if model not in MODELS:
         raise ValueError(f"model is {model!r}, expected one of {', '.join(MODELS)}")
-    values = {contender.name: _values(contender, lr) for contender in picked}
+    values = {contender.method.name: _values(contender, lr) for contender in picked}
     for name, number in (("epochs", epochs), ("batch_size", batch_size)):
         if not isinstance(number, int) or number < 1:
             raise ValueError(f"{name} is {number!r}, expected a positive integer")
@@ -175,7 +175,7 @@ def compare(
         race = _Race(make_model, loaded, batch_size, seed, progress)
         try:
             for contender in picked:
-                run, interrupted = _race_one(race, contender, values[contender.name], epochs)
+                run, interrupted = _race_one(race, contender, values[contender.method.name], epochs)
                 if run.accuracies or run.failure:
                     runs.append(run)
                     progress.line(f"{len(runs):>2}/{len(picked)}  {_line(run)}")
@@ -200,7 +200,7 @@ def _values(contender: Contender, lr: float | str) -> tuple[float | None, ...]:
     """Return the values to try: the grid, or the one that was asked for (None is the optimizer's default)."""
     if lr == "grid":
         return contender.grid
-    if lr == "default" or contender.tuned != "lr":
+    if lr == "default" or contender.method.tuned != "lr":
         return (None,)
     if isinstance(lr, str) or not (math.isfinite(lr) and lr > 0):
         raise ValueError(f"lr is {lr!r}, expected a positive number, 'grid' or 'default'")
@@ -232,12 +232,12 @@ def _race_one(race: _Race, contender: Contender, values: tuple[float | None, ...
     if len(values) > 1:
         kept, held = data.splits.hold_out(len(x), HELD_OUT, seed=race.seed)
         for value in values:
-            race.progress.describe(f"tuning {contender.label}")
+            race.progress.describe(f"tuning {contender.method.label}")
             history, failure = race.train(contender, value, (x[kept], y[kept]), (x[held], y[held]), TUNING_EPOCHS)
             if history.stopped == "interrupted":
                 return Run(contender, None, trials), True
             trials.append((value, math.inf if failure else history.column("validation_loss")[-1]))
-    race.progress.describe(f"training {contender.label}")
+    race.progress.describe(f"training {contender.method.label}")
     value = min(trials, key=lambda trial: trial[1])[0] if trials else values[0]
     history, failure = race.train(contender, value, (x, y), (race.dataset.test_x, race.dataset.test_y), epochs)
     run = Run(
@@ -253,7 +253,7 @@ def _race_one(race: _Race, contender: Contender, values: tuple[float | None, ...
 
 
 def _line(run: Run) -> str:
-    what = f"{run.contender.label:<15}{run.contender.setting(run.value):<12}"
+    what = f"{run.contender.method.label:<15}{run.contender.method.setting(run.value):<12}"
     if run.failure:
         return f"{what}diverged: {run.failure}"
     return f"{what}accuracy {run.accuracies[0]:.1%} → {run.accuracies[-1]:.1%}  {run.seconds:.1f} s"
@@ -291,7 +291,12 @@ def figure(runs: Sequence[Run], settings: dict[str, Any]) -> Any:
     steps = -(-settings["training_images"] // settings["batch_size"])
     curves = [
         viz.LearningCurve(
-            run.contender.label, run.contender.setting(run.value), run.losses, run.accuracies, steps, bool(run.failure)
+            run.contender.method.label,
+            run.contender.method.setting(run.value),
+            run.losses,
+            run.accuracies,
+            steps,
+            bool(run.failure),
         )
         for run in runs
     ]
@@ -317,8 +322,8 @@ def show_table(comparison: Comparison) -> None:
         cells = ["–" if row[name] is None else f"{row[name]:.2%}" for name in ("first", "best", "final")]
         if run.failure:
             cells[-1] = "diverged"
-        setting = run.contender.setting(run.value) + (" *" if run.at_edge else "")
-        table.add_row(run.contender.label, setting, *cells, f"{run.seconds:.1f}")
+        setting = run.contender.method.setting(run.value) + (" *" if run.at_edge else "")
+        table.add_row(run.contender.method.label, setting, *cells, f"{run.seconds:.1f}")
     if any(run.at_edge for run in comparison.runs):
         table.caption = "* the edge of its grid: a larger grid might find a better value"
     console.print(table)

@@ -60,24 +60,24 @@ def test_every_optimizer_is_tuned_with_the_same_budget_on_training_images_only(s
     train = comparison._Race.train
 
     def watched(self, contender, value, fitted, test, epochs):
-        trained.append((contender.name, value, len(fitted[0]), len(test[0]), epochs))
+        trained.append((contender.method.name, value, len(fitted[0]), len(test[0]), epochs))
         return train(self, contender, value, fitted, test, epochs)
 
     monkeypatch.setattr(comparison._Race, "train", watched)
     result = studies.compare(["adam", "adadelta"], model="mlp", epochs=1, out=tmp_path, quiet=True)
     for contender in contenders.pick(["adam", "adadelta"]):
-        mine = [entry[1:] for entry in trained if entry[0] == contender.name]
+        mine = [entry[1:] for entry in trained if entry[0] == contender.method.name]
         assert mine[:-1] == [(value, 105, 45, 2) for value in contender.grid]
-        run = next(run for run in result.runs if run.contender is contender)
+        run = next(run for run in result.runs if run.contender == contender)
         assert mine[-1] == (run.value, 150, 60, 1)
         losses = dict(run.trials)
         assert losses[run.value] == min(losses.values())
 
 
 def test_all_contenders_have_grids_of_one_size_and_the_default_eleven_are_the_notes():
-    assert {len(contender.grid) for contender in contenders.ALL} == {3}
+    assert {len(grid) for grid in contenders.GRIDS.values()} == {3}
     assert len(contenders.DEFAULT) == 11
-    classes = {type(contender.make([_leaf()], None)) for contender in contenders.pick(contenders.DEFAULT)}
+    classes = {type(contender.method.make([_leaf()], None)) for contender in contenders.pick(contenders.DEFAULT)}
     assert len(classes) == 10
     assert optim.Optimizer not in classes
 
@@ -98,7 +98,7 @@ def test_a_race_is_the_same_twice(small_digits, tmp_path):
 
 def test_divergence_is_named_in_the_table_and_does_not_end_the_race(small_digits, tmp_path):
     result = studies.compare(["sgd", "adam"], model="mlp", epochs=2, lr=1e30, out=tmp_path, quiet=True)
-    diverged = next(run for run in result.runs if run.contender.name == "sgd")
+    diverged = next(run for run in result.runs if run.contender.method.name == "sgd")
     assert diverged.failure.startswith("the loss is")
     assert diverged.row()["final"] is None
     assert is_png(tmp_path / "compare.png")
@@ -114,7 +114,7 @@ def test_a_value_at_the_edge_of_its_grid_is_marked(small_digits, tmp_path, capsy
     monkeypatch.setattr(comparison._Race, "train", _pretend({0.003: 3.0, 0.01: 1.5, 0.03: 2.0, 0.1: 1.0}))
     result = studies.compare("sgd, heavyball", epochs=1, out=tmp_path, quiet=True)
     comparison.show_table(result)
-    assert {run.contender.name: run.at_edge for run in result.runs} == {"sgd": True, "heavyball": False}
+    assert {run.contender.method.name: run.at_edge for run in result.runs} == {"sgd": True, "heavyball": False}
     output = capsys.readouterr().out
     assert "η 0.1 *" in output
     assert "* the edge of its grid" in output
@@ -134,7 +134,7 @@ def _pretend(losses):
 
 def test_default_rates_and_methods_without_a_rate(small_digits, tmp_path):
     result = studies.compare(["adadelta", "sgd"], model="mlp", epochs=1, lr=0.05, out=tmp_path, quiet=True)
-    assert {run.contender.name: run.value for run in result.runs} == {"adadelta": None, "sgd": 0.05}
+    assert {run.contender.method.name: run.value for run in result.runs} == {"adadelta": None, "sgd": 0.05}
     result = studies.compare(["sgd"], model="mlp", epochs=1, lr="default", out=tmp_path, quiet=True)
     assert result.runs[0].value is None
     assert result.runs[0].trials == []
