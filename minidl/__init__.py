@@ -13,6 +13,7 @@ from minidl import backend, ops
 from minidl.backend import device, gpu_status, manual_seed, use_device
 from minidl.gradcheck import GradientError, check_gradients
 from minidl.graph import no_grad
+from minidl.derivatives import hessian, jacobian
 from minidl.tensor import Tensor, differentiable
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ __all__ = [
     "device",
     "differentiable",
     "gpu_status",
+    "hessian",
+    "jacobian",
     "manual_seed",
     "models",
     "nn",

@@ -15,8 +15,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from minidl import backend
-
 Derivative = Callable[[Any], Any]
 
 # ---------------------------------------------------------------- recording on and off
@@ -105,8 +103,8 @@ def _recorded_nodes(root: Node) -> list[Node]:
     return sorted(found, key=lambda node: node.order, reverse=True)
 
 
-def backpropagate(root: Node, g: Any) -> None:
-    """Send the gradient `g` of the root's output to every leaf, freeing each node as it is passed."""
+def backpropagate(root: Node, g: Any, keep: bool = False) -> None:
+    """Send the gradient `g` of the root's output to every leaf, freeing each node as it is passed unless `keep`."""
     nodes = _recorded_nodes(root)
     root.grad = g
     try:
@@ -115,7 +113,10 @@ def backpropagate(root: Node, g: Any) -> None:
             for source, derivative in zip(node.inputs, node.derivatives or (), strict=True):
                 if derivative is not None:
                     accumulate(source, derivative(g), g)
-            node.free()
+            if keep:
+                node.grad = None
+            else:
+                node.free()
     except BaseException:
         for node in nodes:  # half a gradient must not be found by a later backward
             node.free()
@@ -132,7 +133,7 @@ def accumulate(source: Any, gradient: Any, g: Any) -> None:
         gradient = source.grad + gradient
     if type(source) is not Node and (gradient is g or gradient.base is not None or isinstance(gradient, np.generic)):
         # A leaf keeps its gradient, so it must be an array that shares memory with nothing.
-        gradient = backend.array_module(gradient).array(gradient)
+        gradient = np.copy(gradient)
     source.grad = gradient
 
 

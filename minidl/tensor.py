@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from minidl import backend
+from minidl import backend, forward
 from minidl.graph import Derivative, Node, accumulate, backpropagate, recording
 from minidl.operators import OPS, Operators
 
@@ -86,7 +86,7 @@ class Tensor(Operators):
 
     @data.setter
     def data(self, values: Any) -> None:
-        values = backend.asarray(values._data if isinstance(values, Tensor) else values)
+        values = backend.asarray(forward.value(values._data if isinstance(values, Tensor) else values))
         if values.shape != self.shape:
             raise ValueError(f"Tensor.data: the new values have shape {values.shape}, expected {self.shape}")
         if self.node is not None:
@@ -117,7 +117,7 @@ class Tensor(Operators):
 
     def numpy(self) -> np.ndarray[Any, Any]:
         """Return the values as a NumPy array (read-only on the CPU; copied from the GPU)."""
-        return backend.to_numpy(self._data)
+        return backend.to_numpy(forward.value(self._data))
 
     def item(self) -> float:
         """Return the single value as a Python number; ValueError if there is not exactly one."""
@@ -127,7 +127,7 @@ class Tensor(Operators):
 
     def detach(self) -> Tensor:
         """Return a Tensor with the same values and no history; a parameter's are copied, since they will change."""
-        return _wrap(backend.protected(self._data), None)
+        return _wrap(backend.protected(forward.value(self._data)), None)
 
     # -- gradients
 

@@ -12,6 +12,9 @@ ROOT = Path(__file__).parent.parent / "minidl"
 FLOORS = {
     "backend": 0,
     "files": 0,
+    "memory": 0,
+    "threads": 0,
+    "forward": 0,
     "operators": 1,
     "graph": 1,
     "tensor": 1,
@@ -19,6 +22,7 @@ FLOORS = {
     "data": 1,
     "ops": 2,
     "gradcheck": 2,
+    "derivatives": 2,
     "nn": 3,
     "models": 4,
     "optim": 4,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from minidl.kernels.numpy import conv
 from minidl.ops.arguments import checked_padding, pair
 from minidl.tensor import differentiable
@@ -64,7 +66,7 @@ def conv2d(x, w, b=None, *, stride=1, padding=0):
 
     y = conv.forward(x, w, stride, padding)
     if b is not None:
-        y += b
+        y = np.add(y, b, out=y if type(y) is type(b) else None)
     return y, (
         lambda g: conv.input_gradient(g, w, shape, stride, padding),
         lambda g: conv.weight_gradient(x, g, size, stride, padding),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from minidl.backend import array_module
+from minidl.forward import zeros
 from minidl.tensor import differentiable
 
 
@@ -66,7 +67,7 @@ def _extreme(x, axis, keepdims, which):
     values = xp.take_along_axis(rows, first, axis=-1)[..., 0]
 
     def derivative(g):
-        gradient = xp.zeros(rows.shape, dtype=g.dtype)
+        gradient = zeros(rows.shape, like=g)
         xp.put_along_axis(gradient, first, g.reshape(values.shape)[..., None], axis=-1)
         back = sorted(range(len(order)), key=order.__getitem__)
         return gradient.reshape(moved.shape).transpose(back)

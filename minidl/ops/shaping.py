@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from minidl.backend import array_module
+from minidl.forward import zeros
 from minidl.tensor import Tensor, differentiable
 
 
@@ -38,12 +39,12 @@ def getitem(x, index):
     An element that was taken several times receives the sum of its gradients.
     """
     parts = tuple(_plain_index(part) for part in (index if isinstance(index, tuple) else (index,)))
-    xp, shape = array_module(x), x.shape
+    shape = x.shape
 
     def derivative(g):
-        gradient = xp.zeros(shape, dtype=g.dtype)
+        gradient = zeros(shape, like=g)
         if any(_may_repeat(part) for part in parts):
-            xp.add.at(gradient, parts, g)
+            np.add.at(gradient, parts, g)
         else:
             gradient[parts] = g
         return gradient

@@ -123,3 +123,42 @@ def test_an_input_used_twice_receives_both_contributions(name, data):
     _, gradients = run(sample, sample.inputs, g)
     for tensor, gradient in zip(tensors, gradients, strict=True):
         np.testing.assert_allclose(tensor.grad, 2 * gradient, rtol=1e-10, atol=1e-10)
+
+
+@every_op
+@given(data=st.data())
+def test_forward_mode_agrees_with_reverse_mode(name, data):
+    """Along a direction u and weighted with v, both give v · J u."""
+    sample, rng = draw(name, data)
+    tensors = [ml.Tensor(x, requires_grad=True) for x in sample.inputs]
+    tall = np.zeros(sum(x.size for x in sample.inputs))  # many rows, so that forward mode is chosen
+    J = ml.jacobian(lambda: ops.concatenate([sample.call(*tensors).reshape(-1), tall]), tensors)
+    v = {}
+    y, gradients = run(sample, sample.inputs, lambda y: v.setdefault("v", rng.standard_normal(y.shape)))
+    expected = np.concatenate([gradient.reshape(-1) for gradient in gradients])
+    np.testing.assert_allclose(v["v"].reshape(-1) @ J[: y.size], expected, rtol=1e-10, atol=1e-10)
+
+
+@every_op
+@given(data=st.data())
+def test_second_derivatives_agree_with_central_differences_of_gradients(name, data):
+    sample, rng = draw(name, data)
+    v = {}
+
+    def weighted(*tensors):
+        y = sample.call(*tensors)
+        return (y * y * v.setdefault("v", rng.standard_normal(y.shape))).sum()
+
+    def gradient(inputs):
+        tensors = [ml.Tensor(x, requires_grad=True) for x in inputs]
+        weighted(*tensors).backward()
+        return np.concatenate([tensor.grad.reshape(-1) for tensor in tensors])
+
+    tensors = [ml.Tensor(x, requires_grad=True) for x in sample.inputs]
+    H = ml.hessian(lambda: weighted(*tensors), tensors)
+    u = [rng.standard_normal(x.shape) for x in sample.inputs]
+    ahead, behind = (gradient([x + h * d for x, d in zip(sample.inputs, u, strict=True)]) for h in (1e-5, -1e-5))
+    along = np.concatenate([d.reshape(-1) for d in u])
+    expected = (ahead - behind) / 2e-5
+    scale = 1 + np.abs(expected).max(initial=0)
+    np.testing.assert_allclose(H @ along, expected, rtol=1e-5, atol=1e-6 * scale)

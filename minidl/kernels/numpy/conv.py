@@ -12,10 +12,12 @@ from __future__ import annotations
 import numpy as np
 
 from minidl.backend import array_module
+from minidl.forward import multilinear
 
 CHUNK_BYTES = 2**19  # well inside one core's L2 cache, beside the kernel and the output
 
 
+@multilinear(0, 1)
 def forward(x, w, stride, padding):
     """Return the convolution of x (N, H, W, C) with w (kh, kw, C, K): shape (N, oh, ow, K)."""
     size, filters = w.shape[:2], w.shape[-1]
@@ -29,6 +31,7 @@ def forward(x, w, stride, padding):
     return y
 
 
+@multilinear(0, 1)
 def weight_gradient(x, g, size, stride, padding):
     """Return the gradient with respect to the kernel: the columns of x, transposed, times the output's gradient g."""
     channels, filters = x.shape[-1], g.shape[-1]
@@ -38,6 +41,7 @@ def weight_gradient(x, g, size, stride, padding):
     return gradient.reshape(*size, channels, filters)
 
 
+@multilinear(0, 1)
 def input_gradient(g, w, shape, stride, padding):
     """Return the gradient with respect to the input of this shape.
 

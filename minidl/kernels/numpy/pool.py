@@ -5,10 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from minidl.backend import array_module
+from minidl.forward import Dual, multilinear
 
 
 def max_forward(x, size, stride):
     """Return the largest value of each window."""
+    if isinstance(x, Dual):
+        y = max_forward(x.value, size, stride)
+        return Dual(y, np.stack([_at_maximum(tangent, x.value, y, size, stride) for tangent in x.tangents]))
     taps = _taps(x, size, stride)
     y = next(taps).copy()
     for tap in taps:
@@ -16,18 +20,33 @@ def max_forward(x, size, stride):
     return y
 
 
+@multilinear(0)
 def max_gradient(g, x, y, size, stride):
     """Send each gradient to the first place of its window, row by row, that holds the maximum."""
-    xp = array_module(x)
-    gradient = xp.zeros(x.shape, dtype=g.dtype)
-    open_windows = xp.ones(y.shape, dtype=bool)
-    for tap, share in zip(_taps(x, size, stride), _taps(gradient, size, stride), strict=True):
-        here = (tap == y) & open_windows
-        open_windows ^= here
+    gradient = array_module(x).zeros(x.shape, dtype=g.dtype)
+    for here, share in zip(_firsts(x, y, size, stride), _taps(gradient, size, stride), strict=True):
         share += g * here
     return gradient
 
 
+def _at_maximum(values, x, y, size, stride):
+    """Return, for each window, the value at the place that `max_gradient` sends the gradient to."""
+    chosen = array_module(x).zeros(y.shape, dtype=values.dtype)
+    for here, tap in zip(_firsts(x, y, size, stride), _taps(values, size, stride), strict=True):
+        chosen += tap * here
+    return chosen
+
+
+def _firsts(x, y, size, stride):
+    """Yield, for each place in the window, in which windows it is the first that holds the maximum."""
+    open_windows = array_module(x).ones(y.shape, dtype=bool)
+    for tap in _taps(x, size, stride):
+        here = (tap == y) & open_windows
+        open_windows ^= here
+        yield here
+
+
+@multilinear(0)
 def average_forward(x, size, stride):
     """Return the mean of each window."""
     taps = _taps(x, size, stride)
@@ -37,6 +56,7 @@ def average_forward(x, size, stride):
     return y / y.dtype.type(size[0] * size[1])
 
 
+@multilinear(0)
 def average_gradient(g, shape, size, stride):
     """Give each place of a window an equal share of its gradient."""
     gradient = array_module(g).zeros(shape, dtype=g.dtype)
