@@ -8,6 +8,7 @@ import platform
 import re
 import shlex
 import sys
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -50,24 +51,43 @@ def environment(program: str, settings: dict[str, Any]) -> dict[str, str]:
 
 
 def show(rows: list[dict[str, Any]]) -> None:
-    """Print the table."""
-    table = Table(*HEADINGS, caption=NOTE, box=rich.box.SIMPLE_HEAD)
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for row in rows:
-        table.add_row(*_cells(row))
-    rich.print(table)
+    """Print the table of ratios."""
+    show_table(HEADINGS, [_cells(row) for row in rows], NOTE)
 
 
 def write(stem: Path, environment: dict[str, str], rows: list[dict[str, Any]]) -> None:
-    """Write `stem`-date.md and .json."""
-    table = [HEADINGS, ("---", *["---:"] * (len(HEADINGS) - 1)), *map(_cells, rows)]
+    """Write the table of ratios to `stem`-date.md and everything to .json."""
+    table = HEADINGS, [_cells(row) for row in rows]
+    write_table(stem, "minidl against PyTorch", NOTE, table, environment, {"rows": rows})
+
+
+def show_table(headings: Sequence[str], lines: Sequence[Sequence[str]], note: str) -> None:
+    """Print a table; all columns but the first are numbers."""
+    table = Table(*headings, caption=note, box=rich.box.SIMPLE_HEAD)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for line in lines:
+        table.add_row(*line)
+    rich.print(table)
+
+
+def write_table(
+    stem: Path,
+    title: str,
+    note: str,
+    table: tuple[Sequence[str], Sequence[Sequence[str]]],
+    environment: dict[str, str],
+    content: dict[str, Any],
+) -> None:
+    """Write a table, its title and its note to `stem`-date.md, and the content as JSON beside it."""
+    headings, body = table
+    rows = [headings, ("---", *["---:"] * (len(headings) - 1)), *body]
     lines = [
-        *("# minidl against PyTorch", "", NOTE, ""),
-        *(f"| {' | '.join(cells)} |" for cells in table),
+        *(f"# {title}", "", note, ""),
+        *(f"| {' | '.join(cells)} |" for cells in rows),
         *("", *(f"- {name}: {value}" for name, value in environment.items())),
     ]
-    everything = json.dumps({"environment": environment, "rows": rows}, indent=1, ensure_ascii=False)
+    everything = json.dumps({"environment": environment, **content}, indent=1, ensure_ascii=False)
     for ending, text in (("md", "\n".join(lines)), ("json", everything)):
         path = stem.with_name(f"{stem.name}-{environment['date']}.{ending}")
         with replacing(path) as temporary:

@@ -9,7 +9,9 @@ from typing import Any
 
 from minidl.optim.adaptive import Adadelta, AdaGrad, Adam, AdaMax, AMSGrad, Nadam, RMSProp
 from minidl.optim.first_order import SGD, HeavyBall, Nesterov
+from minidl.optim.line_search import SteepestDescent
 from minidl.optim.optimizer import Optimizer
+from minidl.optim.second_order import GaussNewton, LevenbergMarquardt, Newton
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,10 @@ METHODS = (
     Method("amsgrad", "AMSGrad", AMSGrad, momentum="betas"),
     Method("adam-uncorrected", "Adam uncorr.", partial(Adam, bias_correction=False), momentum="betas"),
     Method("rmsprop-outside", "RMSProp ε out", partial(RMSProp, eps_inside=False), momentum="gamma"),
+    Method("steepest", "Steepest descent", SteepestDescent, tuned=None),
+    Method("newton", "Newton", Newton, tuned=None),
+    Method("gauss-newton", "Gauss–Newton", GaussNewton, tuned=None, closure="residuals"),
+    Method("lm", "Levenberg–Marq.", LevenbergMarquardt, tuned=None, closure="residuals"),
 )
 NAMES = tuple(method.name for method in METHODS)
 RACE = tuple(name for name in NAMES if name not in ("adam-uncorrected", "rmsprop-outside"))  # one form of each

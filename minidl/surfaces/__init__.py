@@ -11,12 +11,14 @@ from minidl.surfaces.problems import (
     rosenbrock,
     saddle,
 )
+from minidl.surfaces.strd import Regression, strd, strd_names
 from minidl.surfaces.sweep import Family, Sweep, sweep
 
 __all__ = [
     "PROBLEMS",
     "Family",
     "Problem",
+    "Regression",
     "Sweep",
     "beale",
     "himmelblau",
@@ -25,5 +27,7 @@ __all__ = [
     "rastrigin",
     "rosenbrock",
     "saddle",
+    "strd",
+    "strd_names",
     "sweep",
 ]

@@ -98,7 +98,7 @@ def beale() -> Problem:
 
     return Problem(
         "beale", "Beale's function", "f = (1.5 − x + xy)² + (2.25 − x + xy²)² + (2.625 − x + xy³)²", terms,
-        start=(1.0, 1.5), minima=((3.0, 0.5),), domain=((-1.0, 4.5), (-2.0, 2.5)),
+        start=(-0.5, -1.5), minima=((3.0, 0.5),), domain=((-1.0, 4.5), (-2.0, 2.5)),
     )  # fmt: skip
 
 

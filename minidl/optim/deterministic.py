@@ -1,0 +1,112 @@
+"""What the methods for deterministic problems share: they try several places in one step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from minidl import derivatives
+from minidl.backend import array_module, to_numpy
+from minidl.graph import no_grad
+from minidl.optim.optimizer import Optimizer
+from minidl.optim.penalties import Penalty
+from minidl.tensor import Tensor
+from minidl.threads import single_blas_thread
+
+SMALLEST_STEP = 1e-30
+
+
+class DeterministicOptimizer(Optimizer):
+    """The base of methods that try several places in a step, so that they need a closure that is always the same.
+
+    Write `advance(closure)`, which moves the parameters and returns the loss before the step.
+    """
+
+    closure_shall = "compute the loss, call backward and return it"
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Make a step.
+
+        Parameters
+        ----------
+        closure : callable
+            Called several times. For least squares it returns the residuals, a Tensor with at least one axis; for the
+            other methods it computes the loss, calls `backward` on it and returns it.
+
+        Returns
+        -------
+        The loss before the step: what the closure returned, or the sum of the squares of the residuals.
+        """
+        if not callable(closure):
+            raise TypeError(f"{type(self).__name__}.step: closure is {closure!r}, expected one to {self.closure_shall}")
+        before = self._vector.iterate.copy()
+        try:
+            with single_blas_thread():
+                loss = self.advance(closure)
+        except BaseException:
+            self._vector.write(before)
+            raise
+        self.t += 1
+        return loss
+
+    def advance(self, closure: Callable[[], Any]) -> Any:
+        raise TypeError(f"{type(self).__name__} has no advance method")
+
+    def __init__(self, params: Any, penalty: Penalty | Sequence[Penalty] | None = None) -> None:
+        super().__init__(params, None, penalty=penalty)
+        for each in self.penalties:
+            if each.decoupled:
+                raise ValueError(f"{type(self).__name__}: penalty is {each!r}, expected one that is not decoupled")
+
+    def _number(self, loss: Any) -> float:
+        """Return what a closure returned as a number."""
+        if loss is None:
+            raise TypeError(f"{type(self).__name__}.step: the closure returned None, expected the loss")
+        return float(loss.item() if isinstance(loss, Tensor) else loss)
+
+    def _loss(self, closure: Callable[[], Any], W: Any) -> float:
+        """Move to W and return the loss and its penalties there; infinite where they are not a number."""
+        self._move(W)
+        with np.errstate(all="ignore"):
+            loss = self._number(closure()) + self.penalty_value
+        return loss if np.isfinite(loss) else np.inf
+
+    def _residuals(self, closure: Any) -> tuple[Any, Any]:
+        """Return the residuals r and their Jacobian J at W, in float64 on the CPU."""
+        who = f"{type(self).__name__}.step"
+
+        def checked() -> Tensor:
+            r = closure()
+            if not isinstance(r, Tensor) or r.ndim == 0 or r.size == 0:
+                what = f"a Tensor of shape {r.shape}" if isinstance(r, Tensor) else type(r).__name__
+                raise TypeError(f"{who}: the closure returned {what}, expected the residuals as a Tensor with axes")
+            return r
+
+        r, J = derivatives.value_and_jacobian(checked, self._vector.tensors, who, copies=3)
+        self._finite(residuals=r, Jacobian=J)
+        return float64(r), float64(J)
+
+    def _sum_of_squares(self, closure: Callable[[], Tensor], W: Any) -> float:
+        """Move to W and return Σ r² there; infinite where it is not a number."""
+        self._move(W)
+        with np.errstate(all="ignore"), no_grad():
+            r = float64(closure().data).reshape(-1)
+            total = float(r @ r)
+        return total if np.isfinite(total) else np.inf
+
+    def _move(self, W: Any) -> None:
+        """Move the parameters to W, given in float64 on the CPU."""
+        own = self._vector.iterate
+        self._vector.write(array_module(own).asarray(W, dtype=own.dtype))
+
+    def _finite(self, **values: Any) -> None:
+        for name, value in values.items():
+            if not array_module(value).isfinite(value).all():
+                raise ArithmeticError(f"{type(self).__name__}: the {name} is not finite at step {self.t + 1}")
+
+
+def float64(array: Any) -> Any:
+    """Return a copy in float64 on the CPU."""
+    return np.array(to_numpy(array), dtype=np.float64)

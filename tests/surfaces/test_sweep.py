@@ -1,0 +1,88 @@
+"""The sweep runs the real optimizers: each of its paths equals a run of one optimizer alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import minidl as ml
+from minidl import surfaces
+from minidl.optim import catalogue
+
+RATES = (1e-4, 3e-3)
+GRID = {"rates": RATES, "epsilons": (1e-6, 1e-2), "momenta": (0.5, 0.9), "steps": 25}
+
+
+def alone(problem, method, value, momentum, steps):
+    x = ml.Tensor(np.array(problem.start), requires_grad=True)
+    optimizer = method.make([x], value, momentum)
+
+    def loss():
+        total = problem(x)
+        total.backward()
+        return total
+
+    path = [x.data.copy()]
+    for _ in range(steps):
+        optimizer.step((lambda: problem.residuals(x)) if method.closure == "residuals" else loss)
+        path.append(optimizer.weights)
+    return np.array(path)
+
+
+@pytest.mark.parametrize("name", catalogue.NAMES)
+def test_every_path_of_a_family_equals_a_run_alone(name):
+    problem = surfaces.himmelblau()
+    (family,) = surfaces.sweep(problem, [name], **GRID).families
+    method = family.method
+    assert family.paths.shape == (len(family.values), len(family.momenta), 26, 2)
+    for i, value in enumerate(family.values):
+        for j, momentum in enumerate(family.momenta):
+            expected = alone(problem, method, value, momentum, 25)
+            np.testing.assert_allclose(family.paths[i, j], expected, rtol=1e-9, atol=1e-12)
+            np.testing.assert_allclose(family.losses[i, j], problem(expected).data, rtol=1e-6, atol=1e-20)
+
+
+def test_the_grid_that_a_method_has():
+    families = {f.method.name: f for f in surfaces.sweep(surfaces.quadratic(), catalogue.RACE, **GRID).families}
+    assert list(families) == list(catalogue.RACE)
+    assert families["sgd"].paths.shape[:2] == (2, 1)
+    assert families["adam"].paths.shape[:2] == (2, 2)
+    assert families["adadelta"].values == (1e-6, 1e-2)
+    assert families["newton"].paths.shape[:2] == (1, 1)
+    assert families["newton"].setting() == "no setting"
+    assert families["adam"].setting((1, 0)) == "η 0.003, β₁ 0.5"
+    assert families["adadelta"].setting((0, 1)) == "ε 1e-06, γ 0.9"
+
+
+def test_divergence_is_nan_from_there_on_and_never_the_best():
+    problem = surfaces.quadratic(100)
+    (family,) = surfaces.sweep(problem, ["sgd"], rates=(0.015, 0.03, 1.0), momenta=(), steps=60).families
+    assert family.diverged[:, 0].tolist() == [False, True, True], "the rate must stay below 2 / 100"
+    assert family.best == (0, 0)
+    bad = np.isnan(family.losses[2, 0])
+    first = int(bad.argmax())
+    assert 1 < first < 60
+    assert bad[first:].all()
+    assert np.isfinite(family.paths[2, 0, :first]).all()
+
+
+def test_the_best_has_the_least_mean_logarithm_of_the_loss():
+    (family,) = surfaces.sweep(surfaces.quadratic(), ["heavyball"], rates=(1e-4, 1e-2), momenta=(0, 0.9)).families
+    scores = np.log10(family.losses + 1e-12).mean(axis=-1)
+    assert family.best == np.unravel_index(scores.argmin(), scores.shape)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"methods": "sgdd"}, "optimizers: unknown 'sgdd'; expected some of sgd, heavyball"),
+        ({"steps": 0}, "sweep: steps is 0"),
+        ({"start": (1, 2, 3)}, r"sweep: start is \(1, 2, 3\), expected two finite numbers"),
+        ({"start": (1, np.nan)}, "sweep: start is"),
+    ],
+)
+def test_bad_input(settings, message):
+    with pytest.raises(ValueError, match=message):
+        surfaces.sweep(surfaces.beale(), **{"methods": "sgd", **settings})
+    with pytest.raises(ValueError, match="sweep: rosenbrock has 3 dimensions, expected 2"):
+        surfaces.sweep(surfaces.rosenbrock(3), "sgd")
