@@ -3,6 +3,24 @@
 from minidl.training.callbacks import Callback, ProgressBar
 from minidl.training.diagnosis import NonFiniteLossError
 from minidl.training.history import History
+from minidl.training.minimize import Minimized, minimize
+from minidl.training.rate_finder import RateRange, find_rate
+from minidl.training.stopping import EarlyStopping, SmallChange, SmallStep, StepLimit, StoppingRule
 from minidl.training.trainer import Trainer
 
-__all__ = ["Callback", "History", "NonFiniteLossError", "ProgressBar", "Trainer"]
+__all__ = [
+    "Callback",
+    "EarlyStopping",
+    "History",
+    "Minimized",
+    "NonFiniteLossError",
+    "ProgressBar",
+    "RateRange",
+    "SmallChange",
+    "SmallStep",
+    "StepLimit",
+    "StoppingRule",
+    "Trainer",
+    "find_rate",
+    "minimize",
+]

@@ -29,7 +29,8 @@ class Trainer:
     ----------
     model : nn.Module
     optimizer : optim.Optimizer
-        Over the model's parameters.
+        Over the model's parameters. A schedule with a method `observe(t, loss)` is told, after every epoch, the number
+        of finished steps and the validation loss, or the training loss where there is no validation data.
     loss : nn.Loss or callable, default nn.CrossEntropy()
         An `nn.Loss` is called with (outputs, labels, progress), any other callable with (outputs, labels).
     callbacks : sequence of Callback
@@ -149,6 +150,9 @@ class Trainer:
                 step, epoch = len(self.history.steps), len(self.history.epochs) + 1
                 raise NonFiniteLossError(step, epoch, record["validation_loss"], where, validation=True)
         self.history.epochs.append(record | {"rate": rate, "seconds": seconds})
+        observe = getattr(self.optimizer.lr, "observe", None)
+        if observe is not None:
+            observe(self.optimizer.t, record.get("validation_loss", record["loss"]))
         self._tell("on_epoch")
 
     def _step(self, x: Any, y: Any) -> tuple[float, Any]:
