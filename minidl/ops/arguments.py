@@ -1,8 +1,21 @@
-"""Checks of arguments that ops and layers share."""
+"""Checks of arguments that ops, layers and optimizers share."""
 
 from __future__ import annotations
 
-from numbers import Integral
+from numbers import Integral, Real
+
+
+def number(value, who, name, within="[0, inf)"):
+    """Return a number in an interval, written as in mathematics, as a float; raise in the name of `who` if not."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{who}: {name} is {value!r}, expected a number")
+    x = float(value)
+    low, high = map(float, within[1:-1].split(","))
+    above = x > low if within[0] == "(" else x >= low
+    below = x < high if within[-1] == ")" else x <= high
+    if not (above and below):
+        raise ValueError(f"{who}: {name} is {value!r}, expected a number in {within}")
+    return x
 
 
 def positive_integer(value, who, name):

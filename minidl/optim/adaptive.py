@@ -91,7 +91,7 @@ class RMSProp(Optimizer):
         **options: Unpack[Options],
     ) -> None:
         super().__init__(params, lr, **options)
-        self.gamma = self.checked("gamma", gamma, below=1)
+        self.gamma = self.checked("gamma", gamma, "[0, 1)")
         self.eps = self.checked("eps", eps)
         self.eps_inside = eps_inside
 
@@ -129,7 +129,7 @@ class Adadelta(Optimizer):
 
     def __init__(self, params: Any, gamma: float = 0.95, eps: float = 1e-6, **options: Unpack[Options]) -> None:
         super().__init__(params, None, **options)
-        self.gamma = self.checked("gamma", gamma, below=1)
+        self.gamma = self.checked("gamma", gamma, "[0, 1)")
         self.eps = self.checked("eps", eps)
 
     def update(self, W, g, lr, t):
@@ -328,4 +328,4 @@ class AMSGrad(Optimizer):
 def _checked_betas(optimizer: Optimizer, betas: Any) -> tuple[float, float]:
     if not isinstance(betas, (tuple, list)) or len(betas) != 2:
         raise ValueError(f"{type(optimizer).__name__}: betas is {betas!r}, expected a pair of numbers in [0, 1)")
-    return optimizer.checked("betas[0]", betas[0], below=1), optimizer.checked("betas[1]", betas[1], below=1)
+    return optimizer.checked("betas[0]", betas[0], "[0, 1)"), optimizer.checked("betas[1]", betas[1], "[0, 1)")

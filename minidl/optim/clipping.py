@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from minidl.optim.penalties import finite_number
+from minidl.ops.arguments import number
 
 
 class Clip:
@@ -49,7 +49,7 @@ class ClipValue(Clip):
     """
 
     def __init__(self, limit: float) -> None:
-        self.limit = finite_number(limit, "ClipValue", "limit", positive=True)
+        self.limit = number(limit, "ClipValue", "limit", "(0, inf)")
 
     def __call__(self, g: Any) -> Any:
         nan = int(np.isnan(g).sum())
@@ -83,7 +83,7 @@ class ClipNorm(Clip):
     """
 
     def __init__(self, limit: float) -> None:
-        self.limit = finite_number(limit, "ClipNorm", "limit", positive=True)
+        self.limit = number(limit, "ClipNorm", "limit", "(0, inf)")
 
     def __call__(self, g: Any) -> Any:
         largest = float(np.abs(g).max())

@@ -59,7 +59,7 @@ class HeavyBall(Optimizer):
 
     def __init__(self, params: Any, lr: Rate = 0.01, beta: float = 0.9, **options: Unpack[Options]) -> None:
         super().__init__(params, lr, **options)
-        self.beta = self.checked("beta", beta, below=1)
+        self.beta = self.checked("beta", beta, "[0, 1)")
 
     def update(self, W, g, lr, t):
         self.v = self.beta * self.v - lr * g
@@ -103,7 +103,7 @@ class Nesterov(Optimizer):
 
     def __init__(self, params: Any, lr: Rate = 0.01, beta: float = 0.9, **options: Unpack[Options]) -> None:
         super().__init__(params, lr, **options)
-        self.beta = self.checked("beta", beta, below=1)
+        self.beta = self.checked("beta", beta, "[0, 1)")
 
     def zero_grad(self) -> None:
         super().zero_grad()

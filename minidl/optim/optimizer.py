@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, TypedDict
 
 import numpy as np
 
 from minidl.backend import array_module, to_numpy
+from minidl.ops.arguments import number
 from minidl.optim.clipping import Clip
 from minidl.optim.penalties import Penalty
+from minidl.optim.schedule import Schedule
 from minidl.optim.vector import Layout, gather
 from minidl.tensor import Tensor
 
@@ -76,7 +77,7 @@ class Optimizer:
             tuple(tensor.shape for tensor in self._vector.tensors),
             tuple(self._vector.spans),
         )
-        self.lr = lr if lr is None or callable(lr) else self.checked("lr", lr, least=0)
+        self.lr = lr if lr is None or callable(lr) else self.checked("lr", lr)
         self.penalties = self._checked_penalties(penalty)
         if clip is not None and not isinstance(clip, Clip):
             raise TypeError(f"{type(self).__name__}: clip is {clip!r}, expected optim.ClipValue or optim.ClipNorm")
@@ -149,9 +150,11 @@ class Optimizer:
     # -- saving and loading
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the class's name, t, and copies of the state vectors, as NumPy arrays."""
+        """Return the class's name, t, the numbers, copies of the state vectors as NumPy arrays, and the schedule's."""
         vectors = {name: np.array(to_numpy(getattr(self, name))) for name in self.state}
-        return {"class": type(self).__name__, "t": self.t, **vectors}
+        numbers = {name: getattr(self, name) for name in self.numbers}
+        schedule: dict[str, Any] = {"schedule": self.lr.state_dict()} if isinstance(self.lr, Schedule) else {}
+        return {"class": type(self).__name__, "t": self.t, **vectors, **numbers, **schedule}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` returned; the weights themselves are the model's to load.
@@ -162,7 +165,7 @@ class Optimizer:
             If it is another class's, or an entry is missing, unexpected or mis-shaped. Nothing has been loaded then.
         """
         who = type(self).__name__
-        expected = {"class", "t", *self.state}
+        expected = {"class", "t", *self.state, *self.numbers, *(["schedule"] if isinstance(self.lr, Schedule) else [])}
         if state.keys() != expected:
             raise ValueError(f"{who}.load_state_dict: the entries are {sorted(state)}, expected {sorted(expected)}")
         if state["class"] != who:
@@ -171,7 +174,14 @@ class Optimizer:
         for name in self.state:
             if np.shape(state[name]) != W.shape:
                 raise ValueError(f"{who}.load_state_dict: {name} has shape {np.shape(state[name])}, expected {W.shape}")
-        self.t = int(state["t"])
+        t = state["t"]
+        if not isinstance(t, (int, np.integer)) or t < 0:
+            raise ValueError(f"{who}.load_state_dict: t is {t!r}, expected a non-negative integer")
+        numbers = {name: self.checked(name, state[name]) for name in self.numbers}
+        if isinstance(self.lr, Schedule):
+            self.lr.load_state_dict(state["schedule"])  # refuses a state that is not its own, before anything is loaded
+        self.t = int(t)
+        vars(self).update(numbers)
         for name in self.state:
             setattr(self, name, array_module(W).array(state[name], dtype=W.dtype))
 
@@ -206,14 +216,9 @@ class Optimizer:
                     raise ValueError(f"{who}[{key!r}] {shapes}") from None
         return scale
 
-    def checked(self, name: str, value: float, least: float = 0.0, below: float = math.inf) -> float:
-        """Return a hyper-parameter as a float if it is in [least, below); otherwise raise, naming it."""
-        if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
-            raise TypeError(f"{type(self).__name__}: {name} is {value!r}, expected a number")
-        if not least <= value < below:
-            bound = f"in [{least:g}, {below:g})" if below < math.inf else f"finite and at least {least:g}"
-            raise ValueError(f"{type(self).__name__}: {name} is {value!r}, expected a number {bound}")
-        return float(value)
+    def checked(self, name: str, value: Any, within: str = "[0, inf)") -> float:
+        """Return a hyper-parameter as a float if it lies in the interval `within`; otherwise raise, naming it."""
+        return number(value, type(self).__name__, name, within)
 
     def __repr__(self) -> str:
         settings = {k: v for k, v in vars(self).items() if isinstance(v, (int, float, str)) and k != "t"}

@@ -8,13 +8,12 @@ decoupled penalties pull in the order in which they are given.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from minidl.ops.arguments import positive_integer
+from minidl.ops.arguments import number, positive_integer
 from minidl.optim.vector import Layout
 
 
@@ -147,7 +146,7 @@ class L1(NormPenalty):
     """
 
     def __init__(self, strength: float, decoupled: bool = False, biases: bool = True) -> None:
-        self.strength = finite_number(strength, "L1", "strength")
+        self.strength = number(strength, "L1", "strength")
         super().__init__(decoupled, biases)
 
     def terms(self, layout: Layout) -> list[tuple[slice, float, float]]:
@@ -193,7 +192,7 @@ class L2(NormPenalty):
     ) -> None:
         if convention not in ("half", "sum"):
             raise ValueError(f"L2: convention is {convention!r}, expected 'half' or 'sum'")
-        self.strength = finite_number(strength, "L2", "strength")
+        self.strength = number(strength, "L2", "strength")
         self.batch_size = positive_integer(batch_size, "L2", "batch_size")
         if convention == "sum" and batch_size != 1:
             raise ValueError(f"L2: batch_size is {batch_size}, expected 1 in the convention 'sum', which has no m")
@@ -231,7 +230,7 @@ class Elastic(NormPenalty):
     """
 
     def __init__(self, l1: float, l2: float, batch_size: int = 1, decoupled: bool = False, biases: bool = True) -> None:
-        self.l1, self.l2 = finite_number(l1, "Elastic", "l1"), finite_number(l2, "Elastic", "l2")
+        self.l1, self.l2 = number(l1, "Elastic", "l1"), number(l2, "Elastic", "l2")
         self.batch_size = positive_integer(batch_size, "Elastic", "batch_size")
         super().__init__(decoupled, biases)
 
@@ -279,7 +278,7 @@ class PerLayer(NormPenalty):
     ) -> None:
         if not isinstance(strengths, Mapping):
             raise TypeError(f"PerLayer: strengths is {strengths!r}, expected a mapping from names to strengths")
-        norm = finite_number(norm, "PerLayer", "norm", least=1)
+        norm = number(norm, "PerLayer", "norm", "[1, inf)")
         self.strengths = {key: self._checked(key, given, norm) for key, given in strengths.items()}
         super().__init__(decoupled, biases)
 
@@ -287,11 +286,11 @@ class PerLayer(NormPenalty):
     def _checked(key: str, given: Any, norm: float) -> tuple[float, float]:
         name = f"strengths[{key!r}]"
         if not isinstance(given, (tuple, list)):
-            return finite_number(given, "PerLayer", name), norm
+            return number(given, "PerLayer", name), norm
         if len(given) != 2:
             raise ValueError(f"PerLayer: {name} is {given!r}, expected a strength or a pair (strength, p)")
         strength, p = given
-        return finite_number(strength, "PerLayer", name), finite_number(p, "PerLayer", f"p in {name}", least=1)
+        return number(strength, "PerLayer", name), number(p, "PerLayer", f"p in {name}", "[1, inf)")
 
     def terms(self, layout: Layout) -> list[tuple[slice, float, float]]:
         terms: list[tuple[slice, float, float]] = []
@@ -334,7 +333,7 @@ class MaxNorm(Penalty):
     decoupled = True
 
     def __init__(self, limit: float) -> None:
-        self.limit = finite_number(limit, "MaxNorm", "limit", positive=True)
+        self.limit = number(limit, "MaxNorm", "limit", "(0, inf)")
 
     def check(self, layout: Layout) -> None:
         _with_two_axes(layout, "MaxNorm")
@@ -350,16 +349,6 @@ class MaxNorm(Penalty):
                 squares = np.square(part, dtype=np.float64).sum(axis=tuple(range(part.ndim - 1)))
                 part *= self.limit / np.maximum(np.sqrt(squares), self.limit)
         return W
-
-
-def finite_number(value: Any, who: str, name: str, least: float = 0.0, positive: bool = False) -> float:
-    """Return a finite number of at least `least`, or above 0, as a float; raise in the name of `who` if it is none."""
-    if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
-        raise TypeError(f"{who}: {name} is {value!r}, expected a number")
-    if not least <= value < math.inf or (positive and value == 0):
-        expected = "a finite positive number" if positive else f"a finite number of at least {least:g}"
-        raise ValueError(f"{who}: {name} is {value!r}, expected {expected}")
-    return float(value)
 
 
 def _derivative(w: Any, strength: float, p: float) -> Any:

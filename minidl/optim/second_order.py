@@ -213,10 +213,8 @@ class LevenbergMarquardt(DeterministicOptimizer):
         super().__init__(params)
         if damping not in ("identity", "diagonal"):
             raise ValueError(f"LevenbergMarquardt: damping is {damping!r}, expected 'identity' or 'diagonal'")
-        if self.checked("mu", mu) == 0:
-            raise ValueError("LevenbergMarquardt: mu is 0, expected a positive number (without damping: GaussNewton)")
         self.damping = damping
-        self.mu, self.nu = float(mu), 2.0
+        self.mu, self.nu = self.checked("mu", mu, "(0, inf)"), 2.0
         self.gain, self.rejected, self.accepted = 0.0, 0, False
 
     def advance(self, closure):

@@ -12,6 +12,7 @@ import numpy as np
 
 from minidl import nn
 from minidl.data import Loader
+from minidl.ops.arguments import number
 from minidl.optim import Optimizer
 from minidl.tensor import Tensor
 from minidl.training.callbacks import Callback
@@ -193,12 +194,7 @@ def _check(
         raise TypeError(f"find_rate: train is {type(train).__name__}, expected a data.Loader")
     if not isinstance(steps, (int, np.integer)) or isinstance(steps, bool) or steps < LEAST_STEPS:
         raise ValueError(f"find_rate: steps is {steps!r}, expected an integer of at least {LEAST_STEPS}")
-    for name, value in (("low", low), ("high", high), ("smoothing", smoothing), ("divergence", divergence)):
-        if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
-            raise TypeError(f"find_rate: {name} is {value!r}, expected a number")
-    if not 0 < low < high < math.inf:
-        raise ValueError(f"find_rate: low is {low!r} and high {high!r}, expected 0 < low < high < ∞")
-    if not 0 < smoothing <= 1:
-        raise ValueError(f"find_rate: smoothing is {smoothing!r}, expected a number in (0, 1]")
-    if not 1 < divergence < math.inf:
-        raise ValueError(f"find_rate: divergence is {divergence!r}, expected a finite number above 1")
+    if number(low, "find_rate", "low", "(0, inf)") >= number(high, "find_rate", "high", "(0, inf)"):
+        raise ValueError(f"find_rate: low is {low!r} and high {high!r}, expected low < high")
+    number(smoothing, "find_rate", "smoothing", "(0, 1]")
+    number(divergence, "find_rate", "divergence", "(1, inf)")

@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from minidl.backend import array_module
-from minidl.ops.arguments import positive_integer
+from minidl.ops.arguments import number, positive_integer
 from minidl.training.callbacks import Callback
 
 if TYPE_CHECKING:
@@ -98,7 +96,7 @@ class SmallStep(StoppingRule):
     """
 
     def __init__(self, eps: float) -> None:
-        self.eps = _positive(eps, "SmallStep", "eps")
+        self.eps = number(eps, "SmallStep", "eps", "(0, inf)")
 
     def start(self, W: Any) -> None:
         self._before = W
@@ -122,7 +120,7 @@ class SmallChange(StoppingRule):
     """
 
     def __init__(self, eps: float, every: str = "step") -> None:
-        self.eps = _positive(eps, "SmallChange", "eps")
+        self.eps = number(eps, "SmallChange", "eps", "(0, inf)")
         if every not in ("step", "epoch"):
             raise ValueError(f"SmallChange: every is {every!r}, expected 'step' or 'epoch'")
         self.every = every
@@ -167,7 +165,7 @@ class EarlyStopping(StoppingRule):
         self, patience: int = 10, min_delta: float = 0.0, watch: str = "validation_loss", restore_best: bool = True
     ) -> None:
         self.patience = positive_integer(patience, "EarlyStopping", "patience")
-        self.min_delta = _at_least_zero(min_delta, "EarlyStopping", "min_delta")
+        self.min_delta = number(min_delta, "EarlyStopping", "min_delta")
         if watch not in ("validation_loss", "validation_accuracy", "loss", "accuracy"):
             expected = "'validation_loss', 'validation_accuracy', 'loss' or 'accuracy'"
             raise ValueError(f"EarlyStopping: watch is {watch!r}, expected {expected}")
@@ -212,17 +210,3 @@ class EarlyStopping(StoppingRule):
         if self._best_state is not None:
             trainer.model.load_state_dict(self._best_state)
             self._best_state = None
-
-
-def _positive(value: float, who: str, name: str) -> float:
-    if _at_least_zero(value, who, name) == 0:
-        raise ValueError(f"{who}: {name} is {value!r}, expected a positive number")
-    return float(value)
-
-
-def _at_least_zero(value: float, who: str, name: str) -> float:
-    if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
-        raise TypeError(f"{who}: {name} is {value!r}, expected a number")
-    if not 0 <= value < math.inf:
-        raise ValueError(f"{who}: {name} is {value!r}, expected a finite number of at least 0")
-    return float(value)

@@ -298,6 +298,80 @@ def test_a_hyper_parameter_must_be_a_number():
         optim.SGD([leaf([1.0])], lr="0.1")
 
 
+# ---------------------------------------------------------------- rates of layers, schedules, names
+
+
+def test_lr_scale_gives_layers_parameters_and_elements_rates_of_their_own():
+    model = models.mlp([2, 3, 2])
+    first, second = (name.rpartition(".")[0] for name, _ in list(model.named_parameters())[::2])
+    rows = np.array([[1.0], [0.5]])
+    optimizer = optim.SGD(model, lr=0.1, lr_scale={first: 0, f"{first}.weight": rows, f"{second}.bias": 3})
+    before = {name: parameter.data.copy() for name, parameter in model.named_parameters()}
+    for parameter in model.parameters():
+        parameter.backward(np.ones(parameter.shape))
+    optimizer.step()
+    steps = {name: before[name] - parameter.data for name, parameter in model.named_parameters()}
+    np.testing.assert_allclose(steps[f"{first}.weight"], np.broadcast_to(0.1 * rows, (2, 3)), rtol=1e-5)
+    np.testing.assert_array_equal(steps[f"{first}.bias"], 0)
+    np.testing.assert_allclose(steps[f"{second}.weight"], 0.1, rtol=1e-5)
+    np.testing.assert_allclose(steps[f"{second}.bias"], 0.3, rtol=1e-5)
+    assert optimizer.rate == 0.1
+    assert optimizer.weights.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"conv9": 1}, "SGD: lr_scale: 'conv9' names no parameter and no layer; there are 1.weight, 1.bias"),
+        ({"1": -1}, r"SGD: lr_scale\['1'\] is -1, expected finite numbers of at least 0"),
+        ({"1": math.nan}, r"lr_scale\['1'\] is nan"),
+        ({"1.weight": np.ones(4)}, r"lr_scale\['1.weight'\] has shape \(4,\), which does not broadcast to 1.weight's"),
+    ],
+)
+def test_bad_lr_scale(settings, message):
+    with pytest.raises(ValueError, match=message):
+        optim.SGD(models.mlp([2, 3]), lr_scale=settings)
+    with pytest.raises(ValueError, match="Adadelta: lr_scale is given, but this method has no learning rate"):
+        optim.Adadelta(models.mlp([2, 3]), lr_scale={"1": 2})
+
+
+def test_the_state_holds_the_schedule_s():
+    def make(schedule):
+        return optim.Adam([leaf([1.0, 2.0])], lr=schedule)
+
+    plateau = optim.schedules.ReduceOnPlateau(0.1, patience=0)
+    optimizer = make(plateau)
+    for t, loss in enumerate([1.0, 2.0, 3.0], start=1):
+        plateau.observe(t, loss)
+    state = optimizer.state_dict()
+    resumed = make(optim.schedules.ReduceOnPlateau(0.5))
+    resumed.load_state_dict(state)
+    assert [resumed.lr(t) for t in range(5)] == [plateau(t) for t in range(5)]
+    assert resumed.lr(4) < 0.1
+
+    other = make(optim.schedules.Constant(0.1))
+    for bad, message in ((state, "Constant"), ({**state, "t": -1}, "t is -1"), ({**state, "t": 1.5}, "t is 1.5")):
+        with pytest.raises(ValueError, match=message):
+            other.load_state_dict(bad)
+        assert other.t == 0
+    with pytest.raises(ValueError, match="the entries are"):
+        make(0.1).load_state_dict(state)
+
+
+def test_parameters_have_names_and_places():
+    model = models.mlp([2, 3])
+    layout = optim.SGD(model).layout
+    assert layout.names == ("1.weight", "1.bias")
+    assert [layout.locate(i) for i in (0, 5, 6, 8)] == ["1.weight[0, 0]", "1.weight[1, 2]", "1.bias[0]", "1.bias[2]"]
+    x, y = leaf(3.0), leaf([1.0])
+    shared = optim.SGD([x, y])
+    assert shared.layout.names == ("params[0]", "params[1]")
+    assert shared.layout.locate(0) == "params[0]"
+    assert optim.Adam([y, x]).layout.names == ("params[1]", "params[0]"), "names in the order of the vector"
+    with pytest.raises(IndexError, match="W has 2 elements, there is none at 2"):
+        shared.layout.locate(2)
+
+
 def test_live_memory_returns_after_1000_steps_without_the_garbage_collector():
     """With the collector off, 1,000 steps leave no array behind, and the collector then finds no cycle to break."""
     import tracemalloc

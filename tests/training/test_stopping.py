@@ -132,7 +132,7 @@ def test_rules_keep_a_float32_weight_vector_as_it_is():
     [
         (lambda: training.StepLimit(0), ValueError, "StepLimit: t_limit is 0, expected a positive integer"),
         (lambda: training.StepLimit(2.5), ValueError, "StepLimit: t_limit is 2.5"),
-        (lambda: training.SmallStep(0), ValueError, "SmallStep: eps is 0, expected a positive number"),
+        (lambda: training.SmallStep(0), ValueError, "SmallStep: eps is 0, expected a number"),
         (lambda: training.SmallStep("small"), TypeError, "SmallStep: eps is 'small', expected a number"),
         (lambda: training.SmallChange(math.nan), ValueError, "SmallChange: eps is nan"),
         (lambda: training.SmallChange(-1e-3), ValueError, "SmallChange: eps is -0.001"),
