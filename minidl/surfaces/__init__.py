@@ -12,10 +12,11 @@ from minidl.surfaces.problems import (
     saddle,
 )
 from minidl.surfaces.strd import Regression, strd, strd_names
-from minidl.surfaces.sweep import Family, Sweep, sweep
+from minidl.surfaces.sweep import STEPS, Family, Sweep, sweep
 
 __all__ = [
     "PROBLEMS",
+    "STEPS",
     "Family",
     "Problem",
     "Regression",

@@ -21,6 +21,7 @@ STEPS = 200
 RATES = tuple(float(rate) for rate in np.logspace(-4, 1, 17))
 EPSILONS = tuple(float(eps) for eps in np.logspace(-8, 0, 17))  # for Adadelta, which has no rate
 MOMENTA = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99)
+ROUNDING = 1e-16  # losses below it are rounding
 FAR = 1e6  # a run has diverged when it leaves this box, measured in widths of the domain
 
 
@@ -39,8 +40,6 @@ class Family:
         W^t, from the start on; NaN after a run has diverged.
     losses : (R, B, steps + 1)
         f(W^t); NaN after a run has diverged.
-    best : (int, int)
-        Where on the grid the loss, averaged over its logarithm along the run, is least.
     """
 
     method: Method
@@ -48,7 +47,24 @@ class Family:
     momenta: tuple[float | None, ...]
     paths: np.ndarray[Any, Any]
     losses: np.ndarray[Any, Any]
-    best: tuple[int, int]
+
+    @property
+    def ends(self) -> np.ndarray[Any, Any]:
+        """(R, B): the median of the loss over the last quarter of the steps; NaN where the run diverged.
+
+        So a run that happens to swing through a minimum at the last step does not count as good. Losses below 1e-16
+        are rounding, and count as that.
+        """
+        last = self.losses[:, :, -max(1, self.losses.shape[-1] // 4) :]
+        return np.median(np.maximum(last, ROUNDING), axis=-1)
+
+    @property
+    def best(self) -> tuple[int, int]:
+        """Where on the grid the loss ends lowest; among equals, where it fell the fastest."""
+        whole = np.log(np.maximum(self.losses, ROUNDING)).mean(axis=-1)
+        order = np.lexsort((whole.ravel(), self.ends.ravel()))  # NaN comes last
+        i, j = np.unravel_index(int(order[0]), whole.shape)
+        return int(i), int(j)
 
     @property
     def diverged(self) -> np.ndarray[Any, Any]:
@@ -130,10 +146,7 @@ def _family(problem: Problem, method: Method, values: Any, momenta: Any, paths: 
     with np.errstate(all="ignore"):
         losses = problem(paths).data.copy()
         losses[~np.isfinite(losses)] = np.nan
-        scores = np.log10(losses + 1e-12).mean(axis=-1)
-    scores[np.isnan(scores)] = np.inf
-    i, j = np.unravel_index(int(scores.argmin()), scores.shape)
-    return Family(method, values, momenta, paths, losses, (int(i), int(j)))
+        return Family(method, values, momenta, paths, losses)
 
 
 def _runs(problem: Problem, method: Method, start: Any, steps: int, values: Any, momentum: float | None) -> Any:
