@@ -1,6 +1,39 @@
-"""Pictures. Every function returns a Matplotlib figure, which belongs to no window; `save` writes it."""
+"""Pictures. Most functions return a Matplotlib figure, which belongs to no window; `save` writes it."""
 
+from minidl.viz.counterexample import amsgrad_counterexample
 from minidl.viz.curves import LearningCurve, small_multiples
+from minidl.viz.inside import effective_steps, inside_one_step
+from minidl.viz.momentum import heavy_ball_rate, momentum_map
+from minidl.viz.page import race_page, write_race_page
+from minidl.viz.racing import Race, race, show_race
+from minidl.viz.rate_range import rate_range
+from minidl.viz.rates import rates
+from minidl.viz.sensitivity import rate_momentum_map, rate_sensitivity
+from minidl.viz.sparsity import sparsity
 from minidl.viz.style import ACCENT, FAINT, INK, plain, save, titled_figure
 
-__all__ = ["ACCENT", "FAINT", "INK", "LearningCurve", "plain", "save", "small_multiples", "titled_figure"]
+__all__ = [
+    "ACCENT",
+    "FAINT",
+    "INK",
+    "LearningCurve",
+    "Race",
+    "amsgrad_counterexample",
+    "effective_steps",
+    "heavy_ball_rate",
+    "inside_one_step",
+    "momentum_map",
+    "plain",
+    "race",
+    "race_page",
+    "rate_momentum_map",
+    "rate_range",
+    "rate_sensitivity",
+    "rates",
+    "save",
+    "show_race",
+    "small_multiples",
+    "sparsity",
+    "titled_figure",
+    "write_race_page",
+]

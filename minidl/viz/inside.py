@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch, Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
+from minidl.derivatives import hessian
 from minidl.optim import Optimizer, catalogue
 from minidl.surfaces import Problem
 from minidl.tensor import Tensor
@@ -24,10 +25,7 @@ WINDOW = 11  # steps that a bold line of `effective_steps` looks at together
 ROUNDING = 1000 * np.finfo(float).eps  # a coordinate that moves by less than this part of itself has converged
 OTHER = "#d55e00"  # beside ACCENT: an orange that everybody can tell from blue
 SHARE = 0.01  # default η of a method that divides by a root, in widths of the domain …
-SHARES = {
-    "adagrad": 0.03,
-    "amsgrad": 0.003,
-}  # … AdaGrad's steps soon shrink; AMSGrad's start long, as biased as they are
+SHARES = {"adagrad": 0.03, "amsgrad": 0.003}  # … AdaGrad's steps soon shrink; AMSGrad's, biased, start long
 
 
 @dataclass(frozen=True)
@@ -114,9 +112,8 @@ def default_rate(problem: Problem, method: str) -> float:
     by a root steps about η whatever the gradient is: 1 % of the domain's width (AdaGrad 3, AMSGrad 0.3).
     """
     if method in ("sgd", "heavyball", "nesterov"):
-        at, h = np.array(problem.start), 1e-5 * np.eye(problem.dimension)
-        hessian = (problem.gradient(at + h) - problem.gradient(at - h)) / 2e-5
-        lr = 0.5 / np.abs(np.linalg.eigvalsh((hessian + hessian.T) / 2)).max()
+        W = Tensor(np.array(problem.start, dtype=float), requires_grad=True)
+        lr = 0.5 / np.abs(np.linalg.eigvalsh(hessian(lambda: problem(W), W))).max()
     else:
         lr = SHARES.get(method, SHARE) * max(high - low for low, high in problem.domain)
     return float(f"{lr:.1g}")
