@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,6 +44,22 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--out", default="minidl-compare", help="folder for the table and the picture")
     compare.set_defaults(run=_compare)
 
+    race = commands.add_parser(
+        "race",
+        help="race optimizers, first and second order, on a surface; ends in a table, pictures and an interactive page",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    race.add_argument(
+        "--surface", default="rosenbrock", help="rosenbrock, beale, himmelblau, saddle, quadratic or rastrigin"
+    )
+    race.add_argument("--condition", type=float, help="condition number, for --surface quadratic (100 if not given)")
+    race.add_argument("--optimizers", default="all", help="comma-separated names, or 'all'")
+    race.add_argument("--steps", type=int, default=200, help="steps of every run")
+    race.add_argument("--start", help="where to begin, as X,Y (the surface's own start if not given)")
+    race.add_argument("--pictures", default="all", help="comma-separated names, or 'all'")
+    race.add_argument("--out", default="minidl-race", help="folder for the table and the pictures")
+    race.set_defaults(run=_race)
+
     info = commands.add_parser("info", help="versions, the device, and why the GPU cannot be used if it cannot")
     info.set_defaults(run=_info)
     return parser
@@ -67,6 +84,39 @@ def _compare(options: argparse.Namespace) -> int:
     if comparison.runs:
         show_table(comparison)
     return 130 if comparison.interrupted else 0
+
+
+def _race(options: argparse.Namespace) -> int:
+    import os
+
+    from minidl import surfaces
+    from minidl.optim import catalogue
+    from minidl.viz import racing
+
+    surface: Any = options.surface
+    if options.condition is not None:
+        if surface != "quadratic":
+            raise ValueError(f"--condition is for --surface quadratic, but the surface is {surface}")
+        surface = surfaces.quadratic(options.condition)
+    result = racing.race(
+        surface,
+        catalogue.RACE if options.optimizers == "all" else options.optimizers,
+        steps=options.steps,
+        start=None if options.start is None else _pair(options.start),
+        pictures=tuple(racing.PICTURES) if options.pictures == "all" else options.pictures,
+        out=options.out,
+        processes=min(2, os.cpu_count() or 1),
+    )
+    racing.show_race(result)
+    return 0
+
+
+def _pair(text: str) -> tuple[float, float]:
+    try:
+        x, y = map(float, text.split(","))
+    except ValueError:
+        raise ValueError(f"--start is {text!r}, expected two numbers X,Y") from None
+    return x, y
 
 
 def _rate(text: str) -> float | str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -76,12 +77,8 @@ class Problem:
 def rosenbrock(dimension: int = 2) -> Problem:
     r"""Rosenbrock's curved valley (1960): :math:`\sum_i 100 (x_{i+1} - x_i^2)^2 + (1 - x_i)^2`, minimum at 1."""
     n = _at_least(dimension, 2, "rosenbrock")
-
-    def terms(x: Sequence[Tensor]) -> list[Tensor]:
-        return [r for i in range(n - 1) for r in (10 * (x[i + 1] - x[i] * x[i]), 1 - x[i])]
-
     return Problem(
-        "rosenbrock", "Rosenbrock's valley", "f = 100 (y − x²)² + (1 − x)²", terms,
+        "rosenbrock", "Rosenbrock's valley", "f = 100 (y − x²)² + (1 − x)²", _rosenbrock,
         start=tuple([-1.2, 1.0] * n)[:n], minima=((1.0,) * n,), domain=((-2.0, 2.0), (-1.0, 3.0)),
     )  # fmt: skip
 
@@ -91,24 +88,14 @@ def beale() -> Problem:
 
     :math:`(1.5 - x + xy)^2 + (2.25 - x + xy^2)^2 + (2.625 - x + xy^3)^2`.
     """
-
-    def terms(at: Sequence[Tensor]) -> list[Tensor]:
-        x, y = at
-        return [1.5 - x + x * y, 2.25 - x + x * y * y, 2.625 - x + x * y * y * y]
-
     return Problem(
-        "beale", "Beale's function", "f = (1.5 − x + xy)² + (2.25 − x + xy²)² + (2.625 − x + xy³)²", terms,
+        "beale", "Beale's function", "f = (1.5 − x + xy)² + (2.25 − x + xy²)² + (2.625 − x + xy³)²", _beale,
         start=(-0.5, -1.5), minima=((3.0, 0.5),), domain=((-1.0, 4.5), (-2.0, 2.5)),
     )  # fmt: skip
 
 
 def himmelblau() -> Problem:
     r"""Himmelblau's function (1972), with four minima: :math:`(x^2 + y - 11)^2 + (x + y^2 - 7)^2`."""
-
-    def terms(at: Sequence[Tensor]) -> list[Tensor]:
-        x, y = at
-        return [x * x + y - 11, x + y * y - 7]
-
     minima = (
         (3.0, 2.0),
         (-2.805118086952745, 3.131312518250573),
@@ -116,7 +103,7 @@ def himmelblau() -> Problem:
         (3.584428340330492, -1.848126526964404),
     )
     return Problem(
-        "himmelblau", "Himmelblau's function", "f = (x² + y − 11)² + (x + y² − 7)²", terms,
+        "himmelblau", "Himmelblau's function", "f = (x² + y − 11)² + (x + y² − 7)²", _himmelblau,
         start=(-0.5, -1.0), minima=minima, domain=((-5.0, 5.0), (-5.0, 5.0)),
     )  # fmt: skip
 
@@ -126,13 +113,8 @@ def saddle() -> Problem:
 
     Plain gradient descent from a start on y = 0 never leaves the saddle. Nesterov 2004, example 1.2.2, plus ¼.
     """
-
-    def terms(at: Sequence[Tensor]) -> list[Tensor]:
-        x, y = at
-        return [x * math.sqrt(0.5), (y * y - 1) * 0.5]
-
     return Problem(
-        "saddle", "A saddle between two minima", "f = ½ x² + ¼ (y² − 1)²", terms,
+        "saddle", "A saddle between two minima", "f = ½ x² + ¼ (y² − 1)²", _saddle,
         start=(1.5, 0.01), minima=((0.0, 1.0), (0.0, -1.0)), domain=((-2.0, 2.0), (-1.8, 1.8)),
     )  # fmt: skip
 
@@ -151,12 +133,9 @@ def quadratic(condition: float = 100.0, dimension: int = 2) -> Problem:
     if not (isinstance(condition, (int, float)) and 1 <= condition < math.inf):
         raise ValueError(f"quadratic: condition is {condition!r}, expected a number of at least 1")
     eigenvalues = np.logspace(0, math.log10(condition), n).tolist()
-
-    def terms(x: Sequence[Tensor]) -> list[Tensor]:
-        return [xi * math.sqrt(0.5 * eigenvalue) for xi, eigenvalue in zip(x, eigenvalues, strict=True)]
-
     return Problem(
-        "quadratic", f"A quadratic with condition number {condition:g}", f"f = ½ (x² + {condition:g} y²)", terms,
+        "quadratic", f"A quadratic with condition number {condition:g}", f"f = ½ (x² + {condition:g} y²)",
+        partial(_quadratic, eigenvalues),
         start=tuple([-1.8, 0.6] * n)[:n], minima=((0.0,) * n,), domain=((-2.2, 1.2), (-1.0, 1.0)),
     )  # fmt: skip
 
@@ -167,12 +146,8 @@ def rastrigin(dimension: int = 2) -> Problem:
     With :math:`1 - \cos 2\pi x = 2 \sin^2 \pi x` it is a sum of squares.
     """
     n = _at_least(dimension, 1, "rastrigin")
-
-    def terms(x: Sequence[Tensor]) -> list[Tensor]:
-        return [r for xi in x for r in (xi, math.sqrt(20) * ops.sin(math.pi * xi))]
-
     return Problem(
-        "rastrigin", "Rastrigin's function", "f = x² + y² + 10 (2 − cos 2πx − cos 2πy)", terms,
+        "rastrigin", "Rastrigin's function", "f = x² + y² + 10 (2 − cos 2πx − cos 2πy)", _rastrigin,
         start=tuple([-3.3, 2.6] * n)[:n], minima=((0.0,) * n,), domain=((-5.12, 5.12), (-5.12, 5.12)),
     )  # fmt: skip
 
@@ -198,6 +173,36 @@ def problem(name: str) -> Problem:
     if name not in PROBLEMS:
         raise ValueError(f"surface is {name!r}, expected one of {', '.join(PROBLEMS)}")
     return PROBLEMS[name]()
+
+
+# ---------------------------------------------------------------- the residuals; outside, so that they can be pickled
+
+
+def _rosenbrock(x: Sequence[Tensor]) -> list[Tensor]:
+    return [r for i in range(len(x) - 1) for r in (10 * (x[i + 1] - x[i] * x[i]), 1 - x[i])]
+
+
+def _beale(at: Sequence[Tensor]) -> list[Tensor]:
+    x, y = at
+    return [1.5 - x + x * y, 2.25 - x + x * y * y, 2.625 - x + x * y * y * y]
+
+
+def _himmelblau(at: Sequence[Tensor]) -> list[Tensor]:
+    x, y = at
+    return [x * x + y - 11, x + y * y - 7]
+
+
+def _saddle(at: Sequence[Tensor]) -> list[Tensor]:
+    x, y = at
+    return [x * math.sqrt(0.5), (y * y - 1) * 0.5]
+
+
+def _quadratic(eigenvalues: Sequence[float], x: Sequence[Tensor]) -> list[Tensor]:
+    return [xi * math.sqrt(0.5 * eigenvalue) for xi, eigenvalue in zip(x, eigenvalues, strict=True)]
+
+
+def _rastrigin(x: Sequence[Tensor]) -> list[Tensor]:
+    return [r for xi in x for r in (xi, math.sqrt(20) * ops.sin(math.pi * xi))]
 
 
 def _at_least(dimension: int, least: int, who: str) -> int:

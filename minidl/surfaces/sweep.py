@@ -78,7 +78,7 @@ class Family:
         if self.momenta[j] is not None:
             symbol = {"beta": "β", "gamma": "γ", "betas": "β₁"}[self.method.momentum or "beta"]
             parts.append(f"{symbol} {self.momenta[j]:g}")
-        return ", ".join(parts) or "no setting"
+        return ", ".join(parts) or "nothing to tune"
 
 
 @dataclass(frozen=True)

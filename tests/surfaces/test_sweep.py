@@ -51,7 +51,7 @@ def test_the_grid_that_a_method_has():
     assert families["adam"].paths.shape[:2] == (2, 2)
     assert families["adadelta"].values == (1e-6, 1e-2)
     assert families["newton"].paths.shape[:2] == (1, 1)
-    assert families["newton"].setting() == "no setting"
+    assert families["newton"].setting() == "nothing to tune"
     assert families["adam"].setting((1, 0)) == "η 0.003, β₁ 0.5"
     assert families["adadelta"].setting((0, 1)) == "ε 1e-06, γ 0.9"
 
