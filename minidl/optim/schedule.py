@@ -12,8 +12,8 @@ import numpy as np
 class Schedule:
     """The base of all schedules: write `at(t)`, the equation.
 
-    The parameters of the constructor are the settings; they are kept as attributes of the same names, and do not change
-    afterwards. Two schedules are equal if their classes, settings and states are.
+    The parameters of the constructor are the settings; they are kept as attributes of the same names, which can be set
+    once only. Two schedules are equal if their classes, settings and states are.
     """
 
     settings: ClassVar[dict[str, Any]] = {}  # the constructor's parameters and their defaults
@@ -27,10 +27,12 @@ class Schedule:
         raise TypeError(f"{type(self).__name__} has no at method")
 
     def __call__(self, t: float) -> float:
-        """Return η_t, the rate of the step after t finished ones.
+        """Return η_t, the rate of the step, or epoch, after t finished ones.
 
         Raises
         ------
+        TypeError
+            If t is no number.
         ValueError
             If t is negative or not finite, or a fraction where the equation takes whole numbers only.
         """
@@ -65,6 +67,7 @@ class Schedule:
         """Check the entries of `state` and make them attributes."""
 
     def check_entries(self, state: Any) -> None:
+        """Raise unless `state` is of this class and has all of its entries, and no other."""
         kind, who = type(self).__name__, f"{type(self).__name__}.load_state_dict"
         if not isinstance(state, Mapping) or state.get("class") != kind:
             of = f"this is the state of {state.get('class')}" if isinstance(state, Mapping) else f"this is {state!r}"
@@ -81,6 +84,12 @@ class Schedule:
         return list(value) if isinstance(value, (tuple, list)) else value
 
     # -- settings
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.settings and name in vars(self):
+            kind = type(self).__name__
+            raise AttributeError(f"{kind}: {name} is a setting, which does not change; make a new {kind}")
+        super().__setattr__(name, value)
 
     def checked(self, name: str, value: Any, within: str = "[0, inf)", whole: bool = False) -> Any:
         """Return a number as Python's own if it lies in the interval `within`; otherwise raise, naming it."""
