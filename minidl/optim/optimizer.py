@@ -221,7 +221,7 @@ class Optimizer:
         return number(value, type(self).__name__, name, within)
 
     def __repr__(self) -> str:
-        settings = {k: v for k, v in vars(self).items() if isinstance(v, (int, float, str)) and k != "t"}
+        settings = {k: v for k, v in vars(self).items() if isinstance(v, (int, float, str, Schedule)) and k != "t"}
         return f"{type(self).__name__}({', '.join(f'{k}={v}' for k, v in settings.items())})"
 
 
