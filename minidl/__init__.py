@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from minidl import backend, ops
 from minidl.backend import device, gpu_status, manual_seed, use_device
+from minidl.derivatives import hessian, jacobian
 from minidl.gradcheck import GradientError, check_gradients
 from minidl.graph import no_grad
-from minidl.derivatives import hessian, jacobian
 from minidl.tensor import Tensor, differentiable
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import numpy as np
 
 from minidl import memory
 from minidl.forward import Dual
-from minidl.graph import backpropagate, no_grad
+from minidl.graph import backpropagate, differentiating
 from minidl.tensor import Tensor
 
 BLOCK = 16  # directions that are pushed forward together: enough to forget Python, few enough for the cache
@@ -28,7 +28,7 @@ def jacobian(function: Callable[[], Tensor], params: Any) -> Any:
     ----------
     function : callable
         Takes nothing and returns the Tensor y, of m elements, computed from the parameters. It is called several times,
-        so it must be deterministic: no dropout.
+        so it must be deterministic: no dropout; and batch normalization's running values move each time.
     params : Module, Tensor or iterable of Tensors
         Leaves that require a gradient. W is all of them in a row, of n elements.
 
@@ -41,6 +41,10 @@ def jacobian(function: Callable[[], Tensor], params: Any) -> Any:
     ------
     MemoryError
         Before the allocation, if the Jacobian would not fit.
+
+    Notes
+    -----
+    Meanwhile the parameters carry tangents: no other thread may read them.
 
     Examples
     --------
@@ -75,6 +79,8 @@ def hessian(function: Callable[[], Tensor], params: Any) -> Any:
 
     def backward() -> Tensor:
         loss = function()
+        if not isinstance(loss, Tensor):
+            raise TypeError(f"hessian: the function returned {type(loss).__name__}, expected a Tensor")
         loss.backward()
         return loss
 
@@ -91,6 +97,8 @@ def leaves(params: Any, who: str) -> list[Tensor]:
         tensors = list(params)
     if not tensors or not all(isinstance(t, Tensor) and t.node is None and t.requires_grad for t in tensors):
         raise TypeError(f"{who}: params is {params!r:.80}, expected leaf Tensors with requires_grad=True")
+    if len(set(map(id, tensors))) < len(tensors):
+        raise ValueError(f"{who}: params contains the same Tensor twice")
     return tensors
 
 
@@ -101,19 +109,20 @@ def value_and_jacobian(
     function: Callable[[], Tensor], tensors: Sequence[Tensor], who: str, copies: int = 1
 ) -> tuple[Any, Any]:
     """Return y, flattened, and its Jacobian with respect to the tensors in a row; there must be memory for `copies`."""
-    y = function()
-    if not isinstance(y, Tensor):
-        raise TypeError(f"{who}: the function returned {type(y).__name__}, expected a Tensor")
-    count = sum(tensor.size for tensor in tensors)
-    memory.require(copies * y.size * count * y.dtype.itemsize, who, f"a Jacobian of {y.size:,} × {count:,}")
-    J = np.empty_like(y.data, shape=(y.size, count))
-    if 2 * y.size < count:
-        _fill_rows(J, y, tensors)
-    else:
-        for start, stop in _blocks(count):
-            with _varied(tensors, start, stop), no_grad():
-                column = function().data
-            J[:, start:stop] = column.tangents.reshape(stop - start, -1).T if isinstance(column, Dual) else 0
+    with differentiating(tensors):
+        y = function()
+        if not isinstance(y, Tensor):
+            raise TypeError(f"{who}: the function returned {type(y).__name__}, expected a Tensor")
+        count = sum(tensor.size for tensor in tensors)
+        memory.require(copies * y.size * count * y.dtype.itemsize, who, f"a Jacobian of {y.size:,} × {count:,}")
+        J = np.empty_like(y.data, shape=(y.size, count))
+        if 2 * y.size < count:
+            _fill_rows(J, y, tensors)
+        else:
+            for start, stop in _blocks(count):
+                with _varied(tensors, start, stop):
+                    column = function()._data
+                J[:, start:stop] = column.tangents.reshape(stop - start, -1).T if isinstance(column, Dual) else 0
     return y.data.reshape(-1), J
 
 
@@ -124,7 +133,7 @@ def value_gradient_and_hessian(closure: Callable[[], Any], tensors: Sequence[Ten
     """
     count = sum(tensor.size for tensor in tensors)
     memory.require(2 * count * count * tensors[0].dtype.itemsize, who, f"a Hessian of {count:,} × {count:,}")
-    H = np.empty_like(tensors[0].data, shape=(count, count))
+    H = np.empty_like(tensors[0].data, shape=(count, count), dtype=np.result_type(*(t.dtype for t in tensors)))
     loss: Any = None
     g: Any = None
     before = [tensor.grad for tensor in tensors]
@@ -132,7 +141,7 @@ def value_gradient_and_hessian(closure: Callable[[], Any], tensors: Sequence[Ten
         for start, stop in _blocks(count):
             for tensor in tensors:
                 tensor.grad = None
-            with _varied(tensors, start, stop):
+            with differentiating(tensors), _varied(tensors, start, stop):
                 loss = closure()
             gradients = [_as_dual(tensor, stop - start) for tensor in tensors]
             H[start:stop] = np.concatenate([dual.tangents.reshape(stop - start, -1) for dual in gradients], axis=1)
@@ -178,19 +187,18 @@ def _as_dual(tensor: Tensor, directions: int) -> Dual:
 
 def _fill_rows(J: Any, y: Tensor, tensors: Sequence[Tensor]) -> None:
     """Fill the Jacobian row by row, by walking back through one recorded graph once for each element of y."""
+    root = (y * 1).node  # so that there is one even if y is a leaf
     before = [tensor.grad for tensor in tensors]
     try:
         for i in range(y.size):
             for tensor in tensors:
                 tensor.grad = None
-            if y.node is not None:
+            if root is not None:
                 g = np.zeros_like(y.data)
                 g.reshape(-1)[i] = 1
-                backpropagate(y.node, g, keep=i + 1 < y.size)
-            first = 0
-            for tensor in tensors:
-                J[i, first : first + tensor.size] = 0 if tensor.grad is None else tensor.grad.reshape(-1)
-                first += tensor.size
+                backpropagate(root, g, keep=i + 1 < y.size)
+            parts = [np.zeros_like(t.data) if t.grad is None else t.grad for t in tensors]
+            J[i] = np.concatenate([part.reshape(-1) for part in parts])
     finally:
         for tensor, gradient in zip(tensors, before, strict=True):
             tensor.grad = gradient

@@ -31,7 +31,7 @@ class Dual(NDArrayOperatorsMixin):
     base = None  # it is no view of memory that could change
 
     def __init__(self, value: Any, tangents: Any) -> None:
-        self.value = value
+        self.value = np.asarray(value) if isinstance(value, np.generic) else value
         self.tangents = tangents
 
     shape = property(lambda self: self.value.shape)
@@ -51,9 +51,6 @@ class Dual(NDArrayOperatorsMixin):
 
     def __bool__(self) -> bool:
         return bool(self.value)
-
-    def __float__(self) -> float:
-        return float(self.value)
 
     def item(self) -> Any:
         return self.value.item()
@@ -92,10 +89,10 @@ class Dual(NDArrayOperatorsMixin):
         return Dual(self.value.mean(axis=axis, keepdims=keepdims), self.tangents.mean(axis=axes, keepdims=keepdims))
 
     def max(self, axis: int | None = None, keepdims: bool = False) -> Dual:
-        return self._extreme(self.value.argmax(axis=axis, keepdims=True), axis, keepdims)
+        return self._extreme(np.argmax(self.value, axis=axis, keepdims=True), axis, keepdims)
 
     def min(self, axis: int | None = None, keepdims: bool = False) -> Dual:
-        return self._extreme(self.value.argmin(axis=axis, keepdims=True), axis, keepdims)
+        return self._extreme(np.argmin(self.value, axis=axis, keepdims=True), axis, keepdims)
 
     def _extreme(self, at: Any, axis: int | None, keepdims: bool) -> Dual:
         if axis is None:
@@ -130,6 +127,9 @@ class Dual(NDArrayOperatorsMixin):
         return Dual(self.value.copy(), self.tangents.copy())
 
     def __getitem__(self, index: Any) -> Dual:
+        parts = index if isinstance(index, tuple) else (index,)
+        if all(part is None or part is Ellipsis or isinstance(part, (int, slice)) for part in parts):
+            return Dual(self.value[index], self.tangents[(slice(None), *parts)])  # views, both
         return _each(lambda x: x[index], self)
 
     def __setitem__(self, index: Any, new: Any) -> None:
@@ -213,16 +213,12 @@ LOCALLY_CONSTANT = {
 
 def _chain_rule(derivatives: tuple[Any, ...], inputs: tuple[Any, ...], z: Any) -> Any:
     values = [value(x) for x in inputs]
-    total = None
-    for x, derivative in zip(inputs, derivatives, strict=True):
-        if isinstance(x, Dual):
-            part = _with_axes(x.tangents, z.ndim)
-            if callable(derivative):
-                part = derivative(*values, z) * part
-            elif derivative == -1:
-                part = -part
-            total = part if total is None else total + part
-    assert total is not None
+    parts = [
+        (derivative(*values, z) if callable(derivative) else derivative) * _with_axes(x.tangents, z.ndim)
+        for x, derivative in zip(inputs, derivatives, strict=True)
+        if isinstance(x, Dual)
+    ]
+    total = sum(parts[1:], parts[0])
     if total.shape[1:] != z.shape:
         total = np.broadcast_to(total, (len(total), *z.shape))
     return total.astype(z.dtype, copy=False)
@@ -257,7 +253,8 @@ def _each(function: Callable[..., Any], *duals: Any) -> Dual:
         function(*(x.tangents[i] if isinstance(x, Dual) else np.zeros_like(x) for x in duals))
         for i in range(directions)
     ]
-    return Dual(z, np.stack(tangents) if directions else np.zeros_like(z, shape=(0, *z.shape)))
+    stacked = np.stack(tangents) if directions else np.zeros_like(z, shape=(0, *z.shape))
+    return Dual(z, stacked.astype(z.dtype, copy=False))  # the zeros of a Python number would promote
 
 
 def _directions(args: Any) -> int:

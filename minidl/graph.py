@@ -7,10 +7,11 @@ deep as memory allows, and it lets go of what a node has kept as it passes.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,10 +23,22 @@ Derivative = Callable[[Any], Any]
 
 class _Recording(threading.local):
     on = True
+    leaves: frozenset[int] | None = None  # the ids of the leaves that receive gradients; None for all
 
 
 recording = _Recording()
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+@contextlib.contextmanager
+def differentiating(leaves: Iterable[Any]) -> Iterator[None]:
+    """Record a graph, whatever holds outside, and let `backward` reach these leaves and no other."""
+    before = recording.on, recording.leaves
+    recording.on, recording.leaves = True, frozenset(map(id, leaves))
+    try:
+        yield
+    finally:
+        recording.on, recording.leaves = before
 
 
 class no_grad:
@@ -125,6 +138,8 @@ def backpropagate(root: Node, g: Any, keep: bool = False) -> None:
 
 def accumulate(source: Any, gradient: Any, g: Any) -> None:
     """Add `gradient`, which was computed from `g`, to what `source`, a node or a leaf, has received so far."""
+    if recording.leaves is not None and type(source) is not Node and id(source) not in recording.leaves:
+        return
     if gradient.shape != source.shape:
         gradient = unbroadcast(gradient, source.shape)
     if gradient.dtype != source.dtype:

@@ -53,9 +53,10 @@ def _of_the_container() -> list[int]:
         ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
     ):
         try:
-            numbers = [Path(folder, name).read_text(encoding="ascii").strip() for name in (limit, used)]
+            texts = [Path(folder, name).read_text(encoding="ascii").strip() for name in (limit, used, "memory.stat")]
         except OSError:
             continue
-        if all(number.isdigit() for number in numbers):
-            left.append(max(0, int(numbers[0]) - int(numbers[1])))
+        if texts[0].isdigit() and texts[1].isdigit():
+            cache = re.search(r"^inactive_file (\d+)", texts[2], re.MULTILINE)  # given back when it is needed
+            left.append(max(0, int(texts[0]) - int(texts[1]) + int(cache[1] if cache else 0)))
     return left

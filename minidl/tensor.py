@@ -82,7 +82,7 @@ class Tensor(Operators):
 
     @property
     def data(self) -> Any:
-        return self._data
+        return forward.value(self._data)
 
     @data.setter
     def data(self, values: Any) -> None:
@@ -291,6 +291,8 @@ def differentiable(function: Callable[..., Any]) -> Callable[..., Tensor]:
             data = data.astype(dtype, copy=False)
         if type(data) is np.ndarray:
             data.setflags(write=False)
+        elif type(data) is forward.Dual:
+            data = data if recording.on else data.value  # what is made without a graph is a constant
         elif isinstance(data, np.generic):  # NumPy returns its scalars where an array of shape () is meant
             data = backend.lock(np.asarray(data))
         if not needing or not recording.on:

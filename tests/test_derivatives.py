@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import minidl as ml
+import minidl.operators
 from minidl import derivatives, forward, models, nn, ops, surfaces
 
 
@@ -194,3 +195,120 @@ def test_broadcasting_in_place_and_assignment():
     np.testing.assert_array_equal(y.tangents[:, 1], 0)
     y[0] = x
     np.testing.assert_array_equal(y.tangents[:, 0], np.eye(2))
+
+
+KINKED = {
+    "relu": ops.relu, "leaky_relu": ops.leaky_relu, "elu": ops.elu, "selu": ops.selu, "sigmoid": ops.sigmoid,
+    "softplus": ops.softplus, "abs": ops.abs, "tanh": ops.tanh, "clip": lambda x: ops.clip(x, -1, 1),
+    "maximum": lambda x: ops.maximum(x, np.zeros(5)), "minimum": lambda x: ops.minimum(x, np.zeros(5)),
+    "maximum, second": lambda x: ops.maximum(np.zeros(5), x), "max": lambda x: (x * 0).max() * x,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KINKED)
+def test_both_modes_keep_the_same_conventions_at_kinks_and_zeros(name):
+    x, wide = leaf([-2.0, -1, 0, 1, 2]), leaf(np.zeros(20))
+    columns = ml.jacobian(lambda: KINKED[name](x), x)
+    rows = ml.jacobian(lambda: KINKED[name](x), [x, wide])[:, :5]
+    np.testing.assert_allclose(columns, rows, rtol=1e-14)
+
+
+def test_second_derivatives_at_zero():
+    x = leaf([0.0])
+    assert ml.hessian(lambda: ops.softplus(x).sum(), x)[0, 0] == pytest.approx(0.25, rel=1e-14)
+    assert ml.hessian(lambda: (ops.sigmoid(x) ** 2).sum(), x)[0, 0] == pytest.approx(0.125, rel=1e-14)
+
+
+def test_other_leaves_receive_nothing():
+    x, wide, other = leaf([1.0, 2.0]), leaf(np.arange(20.0)), leaf([2.0])
+    np.testing.assert_allclose(ml.hessian(lambda: (wide * wide * other).sum(), wide), 4 * np.eye(20))
+    ml.hessian(lambda: (x * x * other).sum(), x)
+    ml.jacobian(lambda: (wide * other).sum(), wide)
+    assert other.grad is None
+
+
+def test_rows_of_a_leaf_itself_and_inside_no_grad():
+    x, wide = leaf([1.0, 2.0]), leaf(np.zeros(20))
+    np.testing.assert_array_equal(ml.jacobian(lambda: x, [x, wide])[:, :2], np.eye(2))
+    with ml.no_grad():
+        np.testing.assert_array_equal(ml.jacobian(lambda: (x * x).sum(), x), [[2, 4]])
+        np.testing.assert_array_equal(ml.jacobian(lambda: x * x, x), np.diag([2.0, 4]))
+
+
+def test_values_and_what_is_made_without_a_graph_are_constants_in_both_modes():
+    x, wide = leaf([1.0, 2.0]), leaf(np.zeros(20))
+
+    def with_constant():
+        with ml.no_grad():
+            doubled = x * 2
+        return x * doubled
+
+    for function in (
+        with_constant,
+        lambda: x * (2 * x.data),
+        lambda: x * ml.Tensor(2 * x.data),
+        lambda: x * 2 * x.detach(),
+    ):
+        for params in (x, [x, wide]):
+            np.testing.assert_array_equal(ml.jacobian(function, params)[:, :2], np.diag([2.0, 4]))
+
+
+def test_an_op_may_write_into_its_own_arrays():
+    @ml.differentiable
+    def doubled_in_place(x):
+        y = x + 1
+        y *= 2
+        total = x.sum()
+        total += 1
+        part = np.zeros_like(x)
+        view = part[:1]
+        view += 3 * x[:1]
+        return y + part + 0 * total, lambda g: 2 * g
+
+    try:
+        x = leaf([1.0, 2.0])
+        np.testing.assert_array_equal(ml.jacobian(lambda: doubled_in_place(x) + x, x), np.diag([6.0, 3]))
+    finally:
+        del ml.operators.OPS["doubled_in_place"]
+    with pytest.raises((TypeError, ValueError)):
+        np.zeros(2)[0] = dual([1.0])[0]
+
+
+def test_params_come_once_and_dtypes_are_promoted():
+    x, single = leaf([1.0, 2.0]), leaf([1.0], np.float32)
+    for derivative in (ml.jacobian, ml.hessian):
+        with pytest.raises(ValueError, match="params contains the same Tensor twice"):
+            derivative(lambda: (x * x).sum(), [x, x])
+    with pytest.raises(TypeError, match="hessian: the function returned float"):
+        ml.hessian(lambda: 3.0, x)
+    assert ml.hessian(lambda: (x * x).sum() + single.sum(), [single, x]).dtype == np.float64
+
+
+def test_blas_threads_are_restored_whichever_thread_ends_last():
+    import threading
+
+    import threadpoolctl
+
+    from minidl.threads import single_blas_thread
+
+    def numbers():
+        return [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+
+    before, first_may_end, second_is_in = numbers(), threading.Event(), threading.Event()
+
+    def first():
+        with single_blas_thread():
+            second_is_in.wait(5)
+
+    def second():
+        with single_blas_thread():
+            second_is_in.set()
+            first_may_end.wait(5)
+
+    threads = [threading.Thread(target=first), threading.Thread(target=second)]
+    threads[0].start()
+    threads[1].start()
+    threads[0].join()
+    first_may_end.set()
+    threads[1].join()
+    assert numbers() == before

@@ -13,7 +13,8 @@ def test_what_is_available_is_plausible():
 
 def test_a_container_s_limit_counts(tmp_path, monkeypatch):
     (tmp_path / "memory.max").write_text("3000\n")
-    (tmp_path / "memory.current").write_text("1000\n")
+    (tmp_path / "memory.current").write_text("1500\n")
+    (tmp_path / "memory.stat").write_text("file 700\ninactive_file 500\n")  # cache, given back when it is needed
     real = memory.Path
     monkeypatch.setattr(
         memory, "Path", lambda *parts: real(*parts) if parts[0] == "/proc/meminfo" else tmp_path / parts[-1]

@@ -13,7 +13,7 @@ SELU_ALPHA = 1.6732632423543772  # α of the same
 @differentiable
 def relu(x):
     """max(x, 0). The derivative at 0 is 0."""
-    y = np.maximum(x, 0)
+    y = np.maximum(0, x)  # among equals the first counts, in forward mode too
     return y, lambda g: g * (y > 0)
 
 
@@ -54,7 +54,7 @@ def softplus(x):
 
 
 def _sigmoid(x):
-    z = np.exp(-np.abs(x))
+    z = np.exp(-np.maximum(x, -x))  # e^−|x|, but smooth at 0 together with the choice below
     return np.where(x >= 0, 1, z) / (1 + z)
 
 

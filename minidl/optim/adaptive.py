@@ -126,6 +126,7 @@ class Adadelta(Optimizer):
     """
 
     state = ("E", "D")
+    has_rate = False
 
     def __init__(self, params: Any, gamma: float = 0.95, eps: float = 1e-6, **options: Unpack[Options]) -> None:
         super().__init__(params, None, **options)

@@ -15,8 +15,6 @@ from minidl.optim.penalties import Penalty
 from minidl.tensor import Tensor
 from minidl.threads import single_blas_thread
 
-SMALLEST_STEP = 1e-30
-
 
 class DeterministicOptimizer(Optimizer):
     """The base of methods that try several places in a step, so that they need a closure that is always the same.
@@ -25,8 +23,9 @@ class DeterministicOptimizer(Optimizer):
     """
 
     closure_shall = "compute the loss, call backward and return it"
+    has_rate = False
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+    def step(self, closure: Callable[[], Any] | None = None) -> float:
         """Make a step.
 
         Parameters
@@ -37,21 +36,28 @@ class DeterministicOptimizer(Optimizer):
 
         Returns
         -------
-        The loss before the step: what the closure returned, or the sum of the squares of the residuals.
+        float
+            The loss before the step, with its penalties; for least squares the sum of the squares of the residuals.
         """
         if not callable(closure):
             raise TypeError(f"{type(self).__name__}.step: closure is {closure!r}, expected one to {self.closure_shall}")
-        before = self._vector.iterate.copy()
+        self.zero_grad()
+        before, numbers = self._vector.iterate.copy(), {name: getattr(self, name) for name in self.numbers}
+        learned = [np.full(tensor.size, tensor.requires_grad) for tensor in self._vector.tensors]
+        self._learned = np.flatnonzero(np.concatenate(learned))  # some may have been frozen since the last step
+        if not self._learned.size:
+            raise RuntimeError(f"{type(self).__name__}.step: all parameters are frozen")
         try:
             with single_blas_thread():
                 loss = self.advance(closure)
         except BaseException:
             self._vector.write(before)
+            vars(self).update(numbers)
             raise
         self.t += 1
         return loss
 
-    def advance(self, closure: Callable[[], Any]) -> Any:
+    def advance(self, closure: Callable[[], Any]) -> float:
         raise TypeError(f"{type(self).__name__} has no advance method")
 
     def __init__(self, params: Any, penalty: Penalty | Sequence[Penalty] | None = None) -> None:
@@ -60,18 +66,39 @@ class DeterministicOptimizer(Optimizer):
             if each.decoupled:
                 raise ValueError(f"{type(self).__name__}: penalty is {each!r}, expected one that is not decoupled")
 
-    def _number(self, loss: Any) -> float:
-        """Return what a closure returned as a number."""
-        if loss is None:
-            raise TypeError(f"{type(self).__name__}.step: the closure returned None, expected the loss")
-        return float(loss.item() if isinstance(loss, Tensor) else loss)
+    # -- W here is the part of the vector that is learned, in float64 on the CPU
+
+    @property
+    def _place(self) -> Any:
+        return float64(self._vector.iterate)[self._learned]
+
+    def _move(self, W: Any) -> None:
+        whole = float64(self._vector.iterate)
+        whole[self._learned] = W
+        own = self._vector.iterate
+        self._vector.write(array_module(own).asarray(whole, dtype=own.dtype))
+
+    @property
+    def _tensors(self) -> list[Tensor]:
+        return [tensor for tensor in self._vector.tensors if tensor.requires_grad]
 
     def _loss(self, closure: Callable[[], Any], W: Any) -> float:
         """Move to W and return the loss and its penalties there; infinite where they are not a number."""
         self._move(W)
+        self.zero_grad()
         with np.errstate(all="ignore"):
             loss = self._number(closure()) + self.penalty_value
         return loss if np.isfinite(loss) else np.inf
+
+    def _number(self, loss: Any) -> float:
+        """Return what a closure returned as a number, after it has called `backward`."""
+        if loss is None:
+            raise TypeError(f"{type(self).__name__}.step: the closure returned None, expected the loss")
+        if all(tensor.grad is None for tensor in self._tensors):
+            raise RuntimeError(
+                f"{type(self).__name__}.step: no parameter has a gradient; the closure must call backward"
+            )
+        return float(loss.item() if isinstance(loss, Tensor) else loss)
 
     def _residuals(self, closure: Any) -> tuple[Any, Any]:
         """Return the residuals r and their Jacobian J at W, in float64 on the CPU."""
@@ -84,9 +111,10 @@ class DeterministicOptimizer(Optimizer):
                 raise TypeError(f"{who}: the closure returned {what}, expected the residuals as a Tensor with axes")
             return r
 
-        r, J = derivatives.value_and_jacobian(checked, self._vector.tensors, who, copies=3)
-        self._finite(residuals=r, Jacobian=J)
-        return float64(r), float64(J)
+        r, J = map(float64, derivatives.value_and_jacobian(checked, self._tensors, who, copies=3))
+        with np.errstate(over="ignore"):
+            self._finite(residuals=r, Jacobian=J, **{"sum of squares": r @ r, "size of the Jacobian": (J * J).sum()})
+        return r, J
 
     def _sum_of_squares(self, closure: Callable[[], Tensor], W: Any) -> float:
         """Move to W and return Σ r² there; infinite where it is not a number."""
@@ -95,11 +123,6 @@ class DeterministicOptimizer(Optimizer):
             r = float64(closure().data).reshape(-1)
             total = float(r @ r)
         return total if np.isfinite(total) else np.inf
-
-    def _move(self, W: Any) -> None:
-        """Move the parameters to W, given in float64 on the CPU."""
-        own = self._vector.iterate
-        self._vector.write(array_module(own).asarray(W, dtype=own.dtype))
 
     def _finite(self, **values: Any) -> None:
         for name, value in values.items():

@@ -6,9 +6,10 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import scipy.optimize
 
-from minidl.optim.deterministic import SMALLEST_STEP, DeterministicOptimizer, float64
+from minidl.optim.deterministic import DeterministicOptimizer, float64
 from minidl.optim.penalties import Penalty
 
 
@@ -20,11 +21,12 @@ class SteepestDescent(DeterministicOptimizer):
     Parameters
     ----------
     params : Module or iterable of Tensors
-    penalty : Penalty or sequence of them, optional
-        Not decoupled ones.
     search : {"exact", "wolfe"}, default "exact"
         "exact": bracket a minimum along −g, then Brent's method (`scipy.optimize.minimize_scalar`). "wolfe": any step
-        that satisfies the strong Wolfe conditions (`scipy.optimize.line_search`).
+        that satisfies the strong Wolfe conditions (`scipy.optimize.line_search`), or if SciPy finds none, one that
+        lowers the loss.
+    penalty : Penalty or sequence of them, optional
+        Not decoupled ones.
 
     Attributes
     ----------
@@ -39,62 +41,61 @@ class SteepestDescent(DeterministicOptimizer):
     Notes
     -----
     N §1.2.3.2, "quickest descent". Successive gradients are orthogonal, so that in a narrow valley it zigzags: with
-    condition number κ the loss falls by ((κ − 1) / (κ + 1))² a step.
+    condition number κ, on a quadratic, a step leaves up to ((κ − 1) / (κ + 1))² of the loss.
     """
 
-    numbers: ClassVar[tuple[str, ...]] = ("guess",)
+    numbers: ClassVar[dict[str, str]] = {"guess": "[0, inf)"}
 
     def __init__(self, params: Any, search: str = "exact", penalty: Penalty | Sequence[Penalty] | None = None) -> None:
         super().__init__(params, penalty)
         if search not in ("exact", "wolfe"):
             raise ValueError(f"SteepestDescent: search is {search!r}, expected 'exact' or 'wolfe'")
         self.search = search
-        self.guess, self.eta = 1.0, 0.0
+        self.guess = self.eta = 0.0
 
     def advance(self, closure):
-        self.zero_grad()
-        loss = closure()
-        at, W, g = self._number(loss) + self.penalty_value, float64(self._vector.iterate), float64(self._gradient())
+        at = self._number(closure()) + self.penalty_value
+        W, g = self._place, float64(self._gradient())[self._learned]
         self._finite(loss=at, gradient=g)
-        along = lambda eta: self._loss(closure, W - eta * g)
-        self.eta = self._exact(along, at) if self.search == "exact" else self._wolfe(closure, W, g, at)
+        self.eta = 0.0
+        if g.any():
+            along = lambda eta: self._loss(closure, W - eta * g)
+            longest = float((1 + np.linalg.norm(W)) / np.linalg.norm(g))  # a step about as long as W
+            first = _first_that_falls(along, at, min(2 * self.guess, longest) or longest)
+            if first is not None:
+                self.eta = (
+                    self._exact(along, *first) if self.search == "exact" else self._wolfe(closure, W, g, at, first[0])
+                )
         self._move(W - self.eta * g)
         self.guess = self.eta or self.guess
-        return loss
+        return at
 
-    def _exact(self, along: Callable[[float], float], at: float) -> float:
-        bracket = _bracket(along, at, self.guess)
-        if bracket is None:
-            return 0.0
-        if bracket[1] == bracket[2]:
-            return bracket[1]
-        return float(scipy.optimize.minimize_scalar(along, bracket=bracket, method="brent").x)
+    def _exact(self, along: Callable[[float], float], b: float, lowest: float) -> float:
+        """Return the best η, given one that lowers the loss, and the loss there: double it until the loss rises."""
+        for _ in range(100):
+            if (further := along(2 * b)) > lowest:
+                return float(scipy.optimize.minimize_scalar(along, bracket=(0.0, b, 2 * b), method="brent").x)
+            if further == lowest:  # to rounding, the loss is flat from here
+                return b
+            b, lowest = 2 * b, further
+        raise ArithmeticError("SteepestDescent: the loss falls without end along its gradient")
 
-    def _wolfe(self, closure: Any, W: Any, g: Any, at: float) -> float:
+    def _wolfe(self, closure: Any, W: Any, g: Any, at: float, first: float) -> float:
         def gradient(place: Any) -> Any:
-            self.zero_grad()
             self._loss(closure, place)
-            return float64(self._gradient())
+            return float64(self._gradient())[self._learned]
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # that it found none; the answer says so too
-            eta = scipy.optimize.line_search(lambda place: self._loss(closure, place), gradient, W, -g, g, at)[0]
-        return 0.0 if eta is None else float(eta)
+            unit = first * g  # SciPy tries 1 first
+            eta = scipy.optimize.line_search(lambda place: self._loss(closure, place), gradient, W, -unit, g, at)[0]
+        return first if eta is None else float(eta) * first
 
 
-def _bracket(along: Callable[[float], float], at: float, guess: float) -> tuple[float, float, float] | None:
-    """Return (0, b, c) with a loss at b below both ends, (0, b, b) if it is flat there; None if no step lowers it."""
-    b = guess
-    while not (lowest := along(b)) < at:
-        b /= 4
-        if b < SMALLEST_STEP:
-            return None
-    while True:
-        c = 2 * b
-        if (further := along(c)) > lowest:
-            return 0.0, b, c
-        if further == lowest:  # to rounding, the loss is flat from here
-            return 0.0, b, b
-        if c > 1 / SMALLEST_STEP:
-            raise ArithmeticError("SteepestDescent: the loss falls without end along its gradient")
-        b, lowest = c, further
+def _first_that_falls(along: Callable[[float], float], at: float, eta: float) -> tuple[float, float] | None:
+    """Return an η that lowers the loss, and the loss there; None if none does, down to the size of rounding."""
+    for _ in range(60):
+        if (loss := along(eta)) < at:
+            return eta, loss
+        eta /= 4
+    return None

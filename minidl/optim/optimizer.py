@@ -58,7 +58,8 @@ class Optimizer:
     """
 
     state: ClassVar[tuple[str, ...]] = ()
-    numbers: ClassVar[tuple[str, ...]] = ()  # attributes that are numbers, and are saved and loaded like `state`
+    numbers: ClassVar[dict[str, str]] = {}  # attributes that are numbers, saved and loaded too, and their intervals
+    has_rate: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -77,7 +78,7 @@ class Optimizer:
             tuple(tensor.shape for tensor in self._vector.tensors),
             tuple(self._vector.spans),
         )
-        self.lr = lr if lr is None or callable(lr) else self.checked("lr", lr)
+        self.lr = lr if callable(lr) or not self.has_rate else self.checked("lr", lr)
         self.penalties = self._checked_penalties(penalty)
         if clip is not None and not isinstance(clip, Clip):
             raise TypeError(f"{type(self).__name__}: clip is {clip!r}, expected optim.ClipValue or optim.ClipNorm")
@@ -93,7 +94,8 @@ class Optimizer:
     # -- a step
 
     def zero_grad(self) -> None:
-        """Begin a step: forget the gradients of the last one."""
+        """Begin a step at W^t: forget the gradients of the last one."""
+        self._vector.settle()  # another optimizer over the same parameters may have looked ahead
         for tensor in self._vector.tensors:
             tensor.grad = None
 
@@ -165,6 +167,8 @@ class Optimizer:
             If it is another class's, or an entry is missing, unexpected or mis-shaped. Nothing has been loaded then.
         """
         who = type(self).__name__
+        if not isinstance(state, Mapping):
+            raise TypeError(f"{who}.load_state_dict: state is {type(state).__name__}, expected a dictionary")
         expected = {"class", "t", *self.state, *self.numbers, *(["schedule"] if isinstance(self.lr, Schedule) else [])}
         if state.keys() != expected:
             raise ValueError(f"{who}.load_state_dict: the entries are {sorted(state)}, expected {sorted(expected)}")
@@ -177,13 +181,17 @@ class Optimizer:
         t = state["t"]
         if not isinstance(t, (int, np.integer)) or t < 0:
             raise ValueError(f"{who}.load_state_dict: t is {t!r}, expected a non-negative integer")
-        numbers = {name: self.checked(name, state[name]) for name in self.numbers}
+        numbers = {name: self.checked(name, state[name], within) for name, within in self.numbers.items()}
+        vectors = {}
+        for name in self.state:
+            try:
+                vectors[name] = array_module(W).array(state[name], dtype=W.dtype)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{who}.load_state_dict: {name} does not consist of numbers: {error}") from error
         if isinstance(self.lr, Schedule):
             self.lr.load_state_dict(state["schedule"])  # refuses a state that is not its own, before anything is loaded
         self.t = int(t)
-        vars(self).update(numbers)
-        for name in self.state:
-            setattr(self, name, array_module(W).array(state[name], dtype=W.dtype))
+        vars(self).update(numbers | vectors)
 
     # -- hyper-parameters
 

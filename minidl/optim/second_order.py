@@ -18,8 +18,10 @@ import numpy as np
 import scipy.linalg
 
 from minidl import derivatives, memory
-from minidl.optim.deterministic import SMALLEST_STEP, DeterministicOptimizer, float64
+from minidl.optim.deterministic import DeterministicOptimizer, float64
 from minidl.optim.penalties import Penalty
+
+LEAST_DAMPING = float(np.finfo(float).tiny)  # so that μ can grow again
 
 
 class Newton(DeterministicOptimizer):
@@ -64,16 +66,17 @@ class Newton(DeterministicOptimizer):
         self.damped, self.eta = False, 1.0
 
     def advance(self, closure):
-        n = self._vector.iterate.size
+        n = self._learned.size
         memory.require(24 * n * n, "Newton.step", f"a Hessian of {n:,} × {n:,} and its factorization")
-        loss, g, H = derivatives.value_gradient_and_hessian(closure, self._vector.tensors, "Newton.step")
-        W, g, H = (float64(array) for array in (self._vector.iterate, g, H))
-        at = self._number(loss) + self.penalty_value
+        losses = lambda: self._number(closure())
+        loss, g, H = derivatives.value_gradient_and_hessian(losses, self._tensors, "Newton.step")
+        W, g, H, at = self._place, float64(g), float64(H), loss + self.penalty_value
         for penalty in self.penalties:
-            g = g + float64(penalty.gradient(self._vector.iterate, self.layout))
-            H[np.diag_indices(n)] += float64(penalty.curvature(self._vector.iterate, self.layout))
+            g += float64(penalty.gradient(self._vector.iterate, self.layout))[self._learned]
+            H[np.diag_indices(n)] += float64(penalty.curvature(self._vector.iterate, self.layout))[self._learned]
         self._finite(loss=at, gradient=g, Hessian=H)
         direction = self._direction(g, H)
+        self._finite(step=direction)
         self.eta = self._halved(closure, W, direction, at, float(g @ direction))
         self._move(W + self.eta * direction)
         return at
@@ -93,11 +96,9 @@ class Newton(DeterministicOptimizer):
     def _halved(self, closure: Any, W: Any, direction: Any, at: float, slope: float) -> float:
         """Return the largest of 1, ½, ¼, … with which the loss falls enough; 0 if there is none."""
         rounding = 4 * np.finfo(self._vector.iterate.dtype).eps * abs(at)
-        eta = 1.0
-        while eta > SMALLEST_STEP:
+        for eta in 0.5 ** np.arange(100):
             if self._loss(closure, W + eta * direction) <= at + 1e-4 * eta * slope + rounding:
-                return eta
-            eta /= 2
+                return float(eta)
         return 0.0
 
 
@@ -132,8 +133,7 @@ class GaussNewton(DeterministicOptimizer):
 
     def advance(self, closure):
         r, J = self._residuals(closure)
-        W = float64(self._vector.iterate)
-        self._move(W - self._solved(J, r))
+        self._move(self._place - self._solved(J, r))
         return float(r @ r)
 
     def _solved(self, J: Any, r: Any) -> Any:
@@ -144,7 +144,7 @@ class GaussNewton(DeterministicOptimizer):
         steps = np.abs(np.diag(R))
         rank = int((steps > max(J.shape) * np.finfo(self._vector.iterate.dtype).eps * steps[0]).sum())
         if rank < J.shape[1]:
-            names = [self.layout.locate(int(column)) for column in sorted(order[rank:])]
+            names = [self.layout.locate(int(self._learned[column])) for column in sorted(order[rank:])]
             names[10:] = ["…"] if len(names) > 10 else []
             raise np.linalg.LinAlgError(
                 f"GaussNewton: the Jacobian has {J.shape[1]} columns but rank {rank} at step {self.t + 1}; the columns "
@@ -168,7 +168,7 @@ class LevenbergMarquardt(DeterministicOptimizer):
               \mu \leftarrow \mu \max\big(\tfrac13, 1 - (2\rho - 1)^3\big) \text{ if } \rho > 0
 
     Any other step is rejected: W is restored, and the step is tried again with μ doubled, then quadrupled, and so on.
-    If even a step of the size of rounding does not lower the loss, W stays.
+    When the step has shrunk to the size of rounding, W stays.
 
     The step solves the stacked system :math:`\min_\delta \|(J; \sqrt{\mu D})\,\delta + (r; 0)\|` by QR: J is factorized
     once a step, and its triangle again with each μ. So the condition number of J counts and not its square, and a
@@ -207,7 +207,7 @@ class LevenbergMarquardt(DeterministicOptimizer):
     """
 
     closure_shall = "return the residuals"
-    numbers: ClassVar[tuple[str, ...]] = ("mu", "nu")
+    numbers: ClassVar[dict[str, str]] = {"mu": "(0, inf)", "nu": "[2, inf)"}
 
     def __init__(self, params: Any, mu: float = 1e-2, damping: str = "identity") -> None:
         super().__init__(params)
@@ -219,16 +219,20 @@ class LevenbergMarquardt(DeterministicOptimizer):
 
     def advance(self, closure):
         r, J = self._residuals(closure)
-        W, loss = float64(self._vector.iterate), float(r @ r)
+        W, loss = self._place, float(r @ r)
+        self.rejected, self.accepted = 0, False
+        if loss == 0:
+            return loss
         projected, R = scipy.linalg.qr_multiply(J, r, mode="right")  # Qᵀr and R, of J = QR
         lengths = np.linalg.norm(J, axis=0)
         D = np.where(lengths > 0, lengths**2, 1) if self.damping == "diagonal" else np.ones(len(W))
-        self.rejected, self.accepted = 0, False
         rounding = np.finfo(self._vector.iterate.dtype).eps * np.linalg.norm(W)
         while not self.accepted:
             delta = self._solved(R, projected, D)
             if np.linalg.norm(delta) <= rounding:
                 self._move(W)
+                if not self.rejected:  # the damping alone holds W; let it go
+                    self.mu = max(self.mu / 3, LEAST_DAMPING)
                 break
             self.accepted = self._adapt(loss, self._sum_of_squares(closure, W + delta), R @ delta, D * delta**2)
         return loss
@@ -246,7 +250,7 @@ class LevenbergMarquardt(DeterministicOptimizer):
         rounding = 8 * np.finfo(self._vector.iterate.dtype).eps * loss  # below it, both differences are noise
         self.gain = (loss - trial + rounding) / (predicted + rounding)
         if self.gain > 0:
-            self.mu = max(self.mu * max(1 / 3, 1 - (2 * self.gain - 1) ** 3), SMALLEST_STEP)
+            self.mu = max(self.mu * max(1 / 3, 1 - (2 * self.gain - 1) ** 3), LEAST_DAMPING)
             self.nu = 2.0
             return True
         self.mu *= self.nu

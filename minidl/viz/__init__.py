@@ -1,5 +1,6 @@
 """Pictures. Most functions return a Matplotlib figure, which belongs to no window; `save` writes it."""
 
+from minidl.viz.animation import race_animation
 from minidl.viz.counterexample import amsgrad_counterexample
 from minidl.viz.curves import LearningCurve, small_multiples
 from minidl.viz.inside import effective_steps, inside_one_step
@@ -9,6 +10,7 @@ from minidl.viz.racing import Race, race, show_race
 from minidl.viz.rate_range import rate_range
 from minidl.viz.rates import rates
 from minidl.viz.sensitivity import rate_momentum_map, rate_sensitivity
+from minidl.viz.sheet import race_sheet
 from minidl.viz.sparsity import sparsity
 from minidl.viz.style import ACCENT, FAINT, INK, plain, save, titled_figure
 
@@ -25,7 +27,9 @@ __all__ = [
     "momentum_map",
     "plain",
     "race",
+    "race_animation",
     "race_page",
+    "race_sheet",
     "rate_momentum_map",
     "rate_range",
     "rate_sensitivity",

@@ -270,6 +270,20 @@ def test_load_state_dict_refuses_what_does_not_fit_and_changes_nothing():
         assert optimizer.t == 0
 
 
+def test_a_state_with_a_vector_that_is_no_numbers_changes_nothing():
+    optimizer = optim.Adam([leaf([1.0, 2.0])])
+    with pytest.raises(ValueError, match="Adam.load_state_dict: v does not consist of numbers"):
+        optimizer.load_state_dict({**optimizer.state_dict(), "t": 7, "v": np.array(["a", "b"])})
+    assert optimizer.t == 0
+    with pytest.raises(TypeError, match="state is NoneType, expected a dictionary"):
+        optimizer.load_state_dict(None)
+
+
+def test_a_rate_is_required_where_the_method_has_one():
+    with pytest.raises(TypeError, match="SGD: lr is None, expected a number"):
+        optim.SGD([leaf([1.0])], lr=None)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

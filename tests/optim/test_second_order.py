@@ -236,16 +236,95 @@ def test_levenberg_marquardt_ends_where_minpack_ends():
     np.testing.assert_allclose(last, expected, rtol=1e-7)
 
 
-def test_at_the_minimum_every_trial_is_rejected_and_w_stays_to_the_bit():
-    x = leaf(np.zeros(4))
+def test_at_a_minimum_w_stays_to_the_bit():
+    x = leaf([4.0])
     optimizer = optim.LevenbergMarquardt([x])
-    for _ in range(60):
-        optimizer.step(linear_residuals(x))
-    before = optimizer.weights
-    optimizer.step(linear_residuals(x))
-    assert not optimizer.accepted or np.abs(optimizer.weights - before).max() < 1e-15
-    if not optimizer.accepted:
-        np.testing.assert_array_equal(optimizer.weights, before)
+    for _ in range(5):
+        optimizer.step(lambda: ops.stack([x[0] - 3, x[0] - 5]))  # the gradient is 0, the loss is 2
+    assert (x.data[0], optimizer.accepted) == (4, False)
+    x = leaf([1.0, 1.0])
+    optimizer = optim.LevenbergMarquardt([x])
+    assert optimizer.step(lambda: ROSENBROCK.residuals(x)) == 0
+    np.testing.assert_array_equal(x.data, [1, 1])
+
+
+@pytest.mark.parametrize("scale", [1e-60, 1e-12, 1e-5, 1e5, 1e12, 1e60])
+@pytest.mark.parametrize("name", ["SteepestDescent", "SteepestDescent, Wolfe", "Newton", "LevenbergMarquardt"])
+def test_the_scale_of_the_loss_makes_no_difference(name, scale):
+    method, kind = SECOND_ORDER[name]
+    x = leaf([1.0, 1.0])
+    optimizer = method([x])
+    if kind == "residuals":
+        closure = lambda: x * (scale**0.5)
+    else:
+        closure = loss_closure(lambda x: (x * x).sum() * scale, x)
+    for _ in range(400 if kind == "residuals" else 5):  # there the damping must first fall to the scale
+        optimizer.step(closure)
+    np.testing.assert_allclose(x.data, 0, atol=1e-3)
+
+
+def test_residuals_whose_squares_overflow_are_said_to_be_so():
+    for method in (optim.GaussNewton, optim.LevenbergMarquardt):
+        x = leaf([1.0, 1.0])
+        with pytest.raises(ArithmeticError, match="the sum of squares is not finite at step 1"):
+            method([x]).step(lambda: x * 1e160)
+
+
+def test_newton_says_that_its_step_is_not_finite():
+    x = leaf([1.0])
+    with np.errstate(all="ignore"), pytest.raises(ArithmeticError, match="Newton: the step is not finite"):
+        optim.Newton([x]).step(loss_closure(lambda x: (x + 5e-311 * x * x).sum(), x))
+    assert x.data[0] == 1
+
+
+def test_parameters_that_were_frozen_meanwhile_stay():
+    for name, (method, kind) in SECOND_ORDER.items():
+        a, b = leaf([1.0]), leaf([2.0])
+        residuals = lambda: ops.concatenate([a * b - 6, a - 1])
+        optimizer = method([a, b])
+        b.requires_grad = False
+        for _ in range(40):
+            optimizer.step(residuals if kind == "residuals" else loss_closure(lambda _: (residuals() ** 2).sum(), a))
+        assert b.data[0] == 2, name
+        assert a.data[0] == pytest.approx(2.6, rel=1e-6), name
+    a.requires_grad = False
+    with pytest.raises(RuntimeError, match="all parameters are frozen"):
+        optimizer.step(residuals)
+
+
+@every_method
+def test_a_step_starts_at_w_even_if_another_optimizer_has_looked_ahead(name):
+    method, kind = SECOND_ORDER[name]
+
+    def run(look_ahead):
+        x = leaf([1.2, 1.1])
+        nesterov, optimizer = optim.Nesterov([x], lr=1e-3), method([x])
+        for _ in range(3):
+            nesterov.step(loss_closure(ROSENBROCK, x))
+        if look_ahead:
+            nesterov.zero_grad()
+        loss = optimizer.step(problem_closure(ROSENBROCK, x, kind))
+        return loss, optimizer.weights
+
+    (loss, w), (other_loss, other_w) = run(True), run(False)
+    assert loss == other_loss
+    np.testing.assert_array_equal(w, other_w)
+
+
+def test_a_closure_that_forgets_backward_is_an_error():
+    x = leaf([1.0])
+    for method in (optim.Newton, optim.SteepestDescent):
+        with pytest.raises(RuntimeError, match="the closure must call backward"):
+            method([x]).step(lambda: (x * x).sum())
+
+
+def test_a_state_that_could_never_be_is_refused():
+    optimizer = optim.LevenbergMarquardt([leaf([1.0])])
+    state = optimizer.state_dict()
+    for change in ({"nu": 0.5}, {"mu": 0.0}, {"mu": math.nan}, {"nu": "2"}):
+        with pytest.raises((ValueError, TypeError), match="LevenbergMarquardt: [mn]u is"):
+            optimizer.load_state_dict({**state, **change, "t": 3})
+    assert optimizer.state_dict() == state
 
 
 def test_a_trial_that_is_not_finite_is_rejected():
