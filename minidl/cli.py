@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("minidl: interrupted", file=sys.stderr)
         return 130
-    except (ValueError, TypeError, OSError, RuntimeError) as error:
+    except (ValueError, TypeError, OSError, RuntimeError, MemoryError) as error:
         print(f"minidl {options.command}: {error}", file=sys.stderr)
         return 1
 
@@ -53,10 +53,21 @@ def _parser() -> argparse.ArgumentParser:
         "--surface", default="rosenbrock", help="rosenbrock, beale, himmelblau, saddle, quadratic or rastrigin"
     )
     race.add_argument("--condition", type=float, help="condition number, for --surface quadratic (100 if not given)")
-    race.add_argument("--optimizers", default="all", help="comma-separated names, or 'all'")
+    race.add_argument(
+        "--optimizers",
+        default="all",
+        help="'all', or some of sgd,heavyball,nesterov,adagrad,adagrad-exp,rmsprop,adadelta,adam,adamax,nadam,amsgrad,"
+        "steepest,newton,gauss-newton,lm, and the variants adam-uncorrected,rmsprop-outside",
+    )
     race.add_argument("--steps", type=int, default=200, help="steps of every run")
-    race.add_argument("--start", help="where to begin, as X,Y (the surface's own start if not given)")
-    race.add_argument("--pictures", default="all", help="comma-separated names, or 'all'")
+    race.add_argument(
+        "--start", nargs=2, type=float, metavar=("X", "Y"), help="where to begin (the surface's own start if not given)"
+    )
+    race.add_argument(
+        "--pictures",
+        default="all",
+        help="'all', or some of sheet,page,animation,sensitivity,map,inside,effective,momentum,amsgrad",
+    )
     race.add_argument("--out", default="minidl-race", help="folder for the table and the pictures")
     race.set_defaults(run=_race)
 
@@ -102,21 +113,13 @@ def _race(options: argparse.Namespace) -> int:
         surface,
         catalogue.RACE if options.optimizers == "all" else options.optimizers,
         steps=options.steps,
-        start=None if options.start is None else _pair(options.start),
+        start=options.start,
         pictures=tuple(racing.PICTURES) if options.pictures == "all" else options.pictures,
         out=options.out,
         processes=min(2, os.cpu_count() or 1),
     )
     racing.show_race(result)
-    return 0
-
-
-def _pair(text: str) -> tuple[float, float]:
-    try:
-        x, y = map(float, text.split(","))
-    except ValueError:
-        raise ValueError(f"--start is {text!r}, expected two numbers X,Y") from None
-    return x, y
+    return 130 if result.interrupted else 0
 
 
 def _rate(text: str) -> float | str:

@@ -32,7 +32,7 @@ __all__ = [
     "from_state_dict",
 ]
 
-ROUNDING = 1e-9  # a t that lies no further before a restart, in periods, lies at it
+ROUNDING = 1e-10  # a t that lies no further before a restart, in parts of itself, lies at it
 
 
 class Constant(Schedule):
@@ -278,15 +278,18 @@ class Restarts(Schedule):
         self.final = self.checked("final", final)
 
     def at(self, t):
-        periods, growth = t / self.period, self.mult - 1
+        growth = self.mult - 1
         if growth == 0:
-            cycle = math.floor(periods + ROUNDING)
-            begin, length = self.period * cycle, self.period
+            begins = lambda cycle: self.period * cycle
+            cycle = math.floor(t / self.period)
         else:  # the lengths are a geometric series
-            cycle = math.floor(math.log1p(periods * growth) / math.log1p(growth) + ROUNDING)
-            begin = self.period * (math.expm1(cycle * math.log1p(growth)) / growth)
-            length = self.period * self.mult**cycle
-        return half_cosine(self.lr, self.final, max(0, t - begin) / length)
+            begins = lambda cycle: self.period * (math.expm1(cycle * math.log1p(growth)) / growth)
+            cycle = math.floor(math.log1p(t / self.period * growth) / math.log1p(growth))
+        while begins(cycle) > t * (1 + ROUNDING):  # the logarithm may be off by one
+            cycle -= 1
+        while begins(cycle + 1) <= t * (1 + ROUNDING):
+            cycle += 1
+        return half_cosine(self.lr, self.final, max(0, t - begins(cycle)) / (self.period * self.mult**cycle))
 
 
 class PiecewiseConstant(Schedule):

@@ -12,7 +12,7 @@ from minidl.surfaces.problems import (
     saddle,
 )
 from minidl.surfaces.strd import Regression, strd, strd_names
-from minidl.surfaces.sweep import STEPS, Family, Sweep, sweep
+from minidl.surfaces.sweep import STEPS, Family, Sweep, check, sweep
 
 __all__ = [
     "PROBLEMS",
@@ -22,6 +22,7 @@ __all__ = [
     "Regression",
     "Sweep",
     "beale",
+    "check",
     "himmelblau",
     "problem",
     "quadratic",

@@ -77,8 +77,9 @@ class Problem:
 def rosenbrock(dimension: int = 2) -> Problem:
     r"""Rosenbrock's curved valley (1960): :math:`\sum_i 100 (x_{i+1} - x_i^2)^2 + (1 - x_i)^2`, minimum at 1."""
     n = _at_least(dimension, 2, "rosenbrock")
+    equation = "f = 100 (y − x²)² + (1 − x)²" if n == 2 else "f = Σ 100 (xᵢ₊₁ − xᵢ²)² + (1 − xᵢ)²"
     return Problem(
-        "rosenbrock", "Rosenbrock's valley", "f = 100 (y − x²)² + (1 − x)²", _rosenbrock,
+        "rosenbrock", "Rosenbrock's valley", equation, _rosenbrock,
         start=tuple([-1.2, 1.0] * n)[:n], minima=((1.0,) * n,), domain=((-2.0, 2.0), (-1.0, 3.0)),
     )  # fmt: skip
 
@@ -133,8 +134,9 @@ def quadratic(condition: float = 100.0, dimension: int = 2) -> Problem:
     if not (isinstance(condition, (int, float)) and 1 <= condition < math.inf):
         raise ValueError(f"quadratic: condition is {condition!r}, expected a number of at least 1")
     eigenvalues = np.logspace(0, math.log10(condition), n).tolist()
+    equation = f"f = ½ (x² + {condition:g} y²)" if n == 2 else f"f = ½ Σ λᵢ xᵢ², λ from 1 to {condition:g}"
     return Problem(
-        "quadratic", f"A quadratic with condition number {condition:g}", f"f = ½ (x² + {condition:g} y²)",
+        "quadratic", f"A quadratic with condition number {condition:g}", equation,
         partial(_quadratic, eigenvalues),
         start=tuple([-1.8, 0.6] * n)[:n], minima=((0.0,) * n,), domain=((-2.2, 1.2), (-1.0, 1.0)),
     )  # fmt: skip
@@ -146,8 +148,9 @@ def rastrigin(dimension: int = 2) -> Problem:
     With :math:`1 - \cos 2\pi x = 2 \sin^2 \pi x` it is a sum of squares.
     """
     n = _at_least(dimension, 1, "rastrigin")
+    equation = "f = x² + y² + 10 (2 − cos 2πx − cos 2πy)" if n == 2 else "f = Σ xᵢ² + 10 (1 − cos 2πxᵢ)"
     return Problem(
-        "rastrigin", "Rastrigin's function", "f = x² + y² + 10 (2 − cos 2πx − cos 2πy)", _rastrigin,
+        "rastrigin", "Rastrigin's function", equation, _rastrigin,
         start=tuple([-3.3, 2.6] * n)[:n], minima=((0.0,) * n,), domain=((-5.12, 5.12), (-5.12, 5.12)),
     )  # fmt: skip
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from minidl import memory
 from minidl.optim import Optimizer, catalogue
 from minidl.optim.catalogue import Method
 from minidl.surfaces.problems import Problem
@@ -22,6 +23,7 @@ RATES = tuple(float(rate) for rate in np.logspace(-4, 1, 17))
 EPSILONS = tuple(float(eps) for eps in np.logspace(-8, 0, 17))  # for Adadelta, which has no rate
 MOMENTA = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99)
 ROUNDING = 1e-16  # losses below it are rounding
+NEAR = 0.01  # a run is at a minimum while it is closer than this
 FAR = 1e6  # a run has diverged when it leaves this box, measured in widths of the domain
 
 
@@ -70,6 +72,18 @@ class Family:
     def diverged(self) -> np.ndarray[Any, Any]:
         """(R, B) booleans: which runs have left every bound."""
         return np.isnan(self.losses[:, :, -1])
+
+    @property
+    def at_edge(self) -> bool:
+        """Whether the best value is the grid's first or last: a larger grid might hold a better one."""
+        return len(self.values) > 1 and self.best[0] in (0, len(self.values) - 1)
+
+    def arrivals(self, minima: Sequence[Sequence[float]]) -> np.ndarray[Any, Any]:
+        """Return (R, B) integers: the first step from which on a run stays `NEAR` a minimum; −1 if it never does."""
+        away = ~(np.linalg.norm(self.paths[..., None, :] - np.array(minima), axis=-1).min(axis=-1) < NEAR)
+        last_away = away.shape[-1] - 1 - away[..., ::-1].argmax(axis=-1)
+        steps = np.where(away.any(axis=-1), last_away + 1, 0)
+        return np.where(steps < away.shape[-1], steps, -1)
 
     def setting(self, at: tuple[int, int] | None = None) -> str:
         """Return the setting at a place of the grid, by default the best one, in words: "η 0.01, β 0.9"."""
@@ -123,14 +137,9 @@ def sweep(
     -------
     Sweep
     """
-    picked = catalogue.pick(methods)
-    if problem.dimension != 2:
-        raise ValueError(f"sweep: {problem.name} has {problem.dimension} dimensions, expected 2")
-    at = np.asarray(problem.start if start is None else start, dtype=float)
-    if at.shape != (2,) or not np.isfinite(at).all():
-        raise ValueError(f"sweep: start is {start!r}, expected two finite numbers")
-    if not isinstance(steps, (int, np.integer)) or isinstance(steps, bool) or steps < 1:
-        raise ValueError(f"sweep: steps is {steps!r}, expected a positive integer")
+    picked, at = check(problem, methods, start, steps)
+    runs = sum(len(rates if m.tuned else (0,)) * len(momenta if m.momentum else (0,)) for m in picked)
+    memory.require(runs * (steps + 1) * 8 * 8, "sweep", f"{runs:,} runs of {steps:,} steps")
     grids = {"lr": tuple(rates), "eps": tuple(epsilons), None: (None,)}
     families = []
     for method in picked:
@@ -140,6 +149,21 @@ def sweep(
         paths = np.stack([_runs(problem, method, at, steps, values, share) for share in shares], axis=1)
         families.append(_family(problem, method, values, shares, paths))
     return Sweep(problem, (float(at[0]), float(at[1])), int(steps), tuple(families))
+
+
+def check(
+    problem: Problem, methods: Sequence[str] | str, start: Sequence[float] | None, steps: int
+) -> tuple[list[Method], Any]:
+    """Raise if `sweep` could not begin with these arguments; return the methods and the start."""
+    picked = catalogue.pick(methods)
+    if problem.dimension != 2:
+        raise ValueError(f"sweep: {problem.name} has {problem.dimension} dimensions, expected 2")
+    at = np.asarray(problem.start if start is None else start, dtype=float)
+    if at.shape != (2,) or not np.isfinite(at).all():
+        raise ValueError(f"sweep: start is {start!r}, expected two finite numbers")
+    if not isinstance(steps, (int, np.integer)) or isinstance(steps, bool) or steps < 1:
+        raise ValueError(f"sweep: steps is {steps!r}, expected a positive integer")
+    return picked, at
 
 
 def _family(problem: Problem, method: Method, values: Any, momenta: Any, paths: Any) -> Family:

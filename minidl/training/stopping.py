@@ -18,7 +18,7 @@ class StoppingRule(Callback):
 
     A rule is a callback of the `Trainer`, and one of the `rules` of `minimize`. It looks at every step, or with
     `every = "epoch"` at every epoch. A run is one call of `fit` or `minimize`; t counts as in `history`, over all calls
-    of `fit`. Each rule costs the Trainer one copy of W a step.
+    of `fit`. Each rule costs the Trainer one copy of W every time that it looks.
 
     Examples
     --------
@@ -137,12 +137,12 @@ class SmallChange(StoppingRule):
 class EarlyStopping(StoppingRule):
     """End when the validation has not become better for some epochs, and return to the best weights. N §1.2.1.
 
-    Needs validation data, so it is for the Trainer alone. The best weights and buffers are kept in memory.
+    It looks at epochs, so it is for the Trainer alone. The best weights and buffers are kept in memory.
 
     Parameters
     ----------
     patience : int, default 10
-        How many epochs in a row may be no better than the best one.
+        The run ends with this many epochs in a row that are no better than the best one.
     min_delta : float, default 0
         By how much an epoch must be better to count as better. NaN is never better.
     watch : {"validation_loss", "validation_accuracy", "loss", "accuracy"}, default "validation_loss"

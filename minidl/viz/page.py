@@ -21,9 +21,8 @@ from contourpy import FillType, contour_generator
 from minidl.files import replacing
 from minidl.optim.catalogue import NAMES
 from minidl.surfaces import Family, Problem, Sweep
-from minidl.surfaces.sweep import ROUNDING
+from minidl.surfaces.sweep import NEAR, ROUNDING
 
-NEAR = 0.01  # a run has come to a minimum when it is this close
 FLOOR = math.log10(ROUNDING)
 LOST = 0xFFFF  # the code of a number that is not finite
 TOP = 0xFFFE  # the greatest code of a number
@@ -56,6 +55,11 @@ LOOKS = (
     ("#176332", LONG, "cross-open"),
     ("#a3342b", MIXED, "star-open"),
 )
+
+
+def look_of(name: str) -> tuple[str, str, str]:
+    """Return the color, the dashes and the marker of a method of the catalogue."""
+    return LOOKS[NAMES.index(name) % len(LOOKS)]
 
 
 def race_page(sweep: Sweep) -> str:
@@ -161,9 +165,7 @@ def _box(sweep: Sweep) -> Any:
 def _family(family: Family, problem: Problem) -> dict[str, Any]:
     rows, columns = family.losses.shape[:2]
     places = [(i, j) for i in range(rows) for j in range(columns)]
-    near = np.linalg.norm(family.paths[..., None, :] - np.array(problem.minima), axis=-1).min(axis=-1) < NEAR
-    reached = np.where(near.any(axis=-1), near.argmax(axis=-1), -1)
-    color, dashes, marker = LOOKS[NAMES.index(family.method.name) % len(LOOKS)]
+    color, dashes, marker = look_of(family.method.name)
     return {
         "name": family.method.name,
         "label": family.method.label,
@@ -171,7 +173,7 @@ def _family(family: Family, problem: Problem) -> dict[str, Any]:
         "best": [int(i) for i in family.best],
         "tunable": _tunable(family),
         "settings": [family.setting(place) for place in places] if _tunable(family) else [""],
-        "reached": reached.ravel().tolist(),
+        "reached": family.arrivals(problem.minima).ravel().tolist(),
         "look": [color, dashes, marker],
     }
 
@@ -273,15 +275,22 @@ def _every(sweep: Sweep) -> int:
 
 def _note(sweep: Sweep) -> str:
     rates, momenta = _grid(sweep, "values"), _grid(sweep, "momenta")
-    parts = [f"{len(rates)} rates"] * bool(rates) + [f"{len(momenta)} values of β"] * bool(momenta)
+    values = f"{len(rates)} rates (Adadelta: of ε)" if _grid_of_eps(sweep) else f"{len(rates)} rates"
+    parts = [values] * bool(rates) + [f"{len(momenta)} values of β, γ or β₁"] * bool(momenta)
     without = [family for family in sweep.families if not _tunable(family)]
     text = "The real optimizers computed every path beforehand; the page replays them. "
     if parts:
-        text += f"Each method had the same grid: {' × '.join(parts)}; "
+        text += f"Each method had the same grid, as far as it has these settings: {' × '.join(parts)}; "
         text += "best = least median loss over the last quarter of the steps. "
     if parts and without:
         text += f"{_labels(without)} had no grid: there is nothing to tune. "
-    return text + f"A dot marks every {_every(sweep)} steps. A run has come to a minimum W* when ‖W − W*‖ < {NEAR:g}."
+    every = _every(sweep)
+    text += f"A dot marks every {'step' if every == 1 else f'{every} steps'}. "
+    return text + f"A run is at a minimum W* once it stays at ‖W − W*‖ < {NEAR:g}."
+
+
+def _grid_of_eps(sweep: Sweep) -> bool:
+    return {"lr", "eps"} <= {family.method.tuned for family in sweep.families}
 
 
 def _rate_hint(sweep: Sweep) -> str:

@@ -6,11 +6,12 @@ import csv
 import json
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,25 +24,26 @@ from minidl.files import replacing, writable_folder
 from minidl.ops.arguments import positive_integer
 from minidl.optim import catalogue
 from minidl.surfaces import Problem, Sweep
+from minidl.surfaces.sweep import NEAR
 from minidl.viz.animation import race_animation
 from minidl.viz.counterexample import amsgrad_counterexample
-from minidl.viz.inside import effective_steps, inside_one_step
+from minidl.viz.inside import METHODS, effective_steps, inside_one_step
 from minidl.viz.momentum import momentum_map
 from minidl.viz.page import write_race_page
 from minidl.viz.sensitivity import rate_momentum_map, rate_sensitivity
 from minidl.viz.sheet import race_sheet
 from minidl.viz.style import save
-from minidl.viz.surface import NEAR, best_runs
+from minidl.viz.surface import best_runs, counted, in_words
 
 # The long ones first, so that several processes end at about the same time.
 PICTURES: dict[str, Callable[[Sweep, Path], Path]] = {
     "sheet": lambda sweep, folder: save(race_sheet(sweep), folder / "race.png"),
     "page": lambda sweep, folder: write_race_page(sweep, folder / "race.html"),
     "animation": lambda sweep, folder: race_animation(sweep, folder / "race"),
-    "rates": lambda sweep, folder: save(rate_sensitivity(sweep), folder / "rates.png"),
-    "map": lambda sweep, folder: save(rate_momentum_map(sweep), folder / "rates-and-momenta.png"),
-    "inside": lambda sweep, folder: save(inside_one_step(sweep.problem), folder / "inside-one-step.png"),
-    "effective": lambda sweep, folder: save(effective_steps(sweep.problem), folder / "effective-steps.png"),
+    "sensitivity": lambda sweep, folder: save(rate_sensitivity(sweep), folder / "sensitivity.png"),
+    "map": lambda sweep, folder: save(rate_momentum_map(sweep), folder / "map.png"),
+    "inside": lambda sweep, folder: save(inside_one_step(*_inside(sweep)), folder / "inside.png"),
+    "effective": lambda sweep, folder: save(effective_steps(*_inside(sweep)), folder / "effective.png"),
     "momentum": lambda sweep, folder: save(momentum_map(), folder / "momentum.png"),
     "amsgrad": lambda sweep, folder: save(amsgrad_counterexample(), folder / "amsgrad.png"),
 }
@@ -55,6 +57,7 @@ class Race:
     sweep: Sweep
     rows: tuple[dict[str, Any], ...]
     files: tuple[Path, ...]
+    interrupted: bool = False
 
 
 def race(
@@ -83,7 +86,8 @@ def race(
     start : pair of float, optional
         Default: the problem's.
     pictures : sequence of str or str, default: all
-        "sheet", "page" (interactive), "animation", "rates", "map", "inside", "effective", "momentum", "amsgrad".
+        "sheet", "page" (interactive), "animation", "sensitivity", "map", "inside", "effective", "momentum", "amsgrad".
+        One that shows none of the methods is left out, and named.
     out : path, default "minidl-race"
         The folder for the files.
     processes : int, default 1
@@ -103,7 +107,7 @@ def race(
     """
     problem = surface if isinstance(surface, Problem) else surfaces.problem(surface)
     chosen = _checked_pictures(pictures)
-    catalogue.pick(optimizers)
+    surfaces.check(problem, optimizers, start, steps)
     positive_integer(processes, "race", "processes")
     folder = writable_folder(out, "out")
     console = Console(file=sys.stdout, quiet=quiet, highlight=False, markup=False)
@@ -120,23 +124,33 @@ def race(
         )
         rows = tuple(_row(run) for run in best_runs(sweep))
         files = list(_write_table(folder, sweep, rows))
-        drawn = []
+        drawn, interrupted = [], False
         for name in chosen:
-            if name in ("rates", "map") and not any(_drawable(family, name) for family in sweep.families):
-                say(f"no picture '{name}': no method here has the settings that it shows")
-            else:
+            if _shows(name, sweep):
                 drawn.append(artists.submit(_draw, name, sweep, folder))
-        for picture in as_completed(drawn):
-            say(f"wrote {picture.result()}")
-        files += [picture.result() for picture in drawn]
-    return Race(sweep, rows, tuple(files))
+            else:
+                say(f"no picture '{name}': it shows none of these methods")
+        try:
+            for picture in as_completed(drawn):
+                say(f"wrote {picture.result()}")
+        except KeyboardInterrupt:
+            interrupted = True
+            artists.shutdown(cancel_futures=True)
+            say("interrupted: the table is complete, some pictures are missing")
+        files += [picture.result() for picture in drawn if picture.done() and not picture.cancelled()]
+    return Race(sweep, rows, tuple(files), interrupted)
 
 
 def _artists(processes: int) -> Executor:
     """Return who draws: a thread of this process, or processes of their own."""
     if processes == 1:
         return ThreadPoolExecutor(1)
-    return ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"))
+    return ProcessPoolExecutor(
+        processes,
+        multiprocessing.get_context("spawn"),
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_IGN),  # Ctrl-C is for the process that waits
+    )
 
 
 def _be_ready() -> None:
@@ -151,14 +165,20 @@ def show_race(result: Race) -> None:
     """Print the table and the paths of the files."""
     problem = result.sweep.problem
     console = Console(file=sys.stdout, highlight=False)
-    table = Table(title=f"{problem.title} after {result.sweep.steps} steps, best first")
+    table = Table(title=f"{problem.title} after {counted(result.sweep.steps, 'step')}, best first")
     table.add_column("optimizer")
-    table.add_column("best setting of its grid")
-    for heading in ("final loss", f"steps to within {NEAR:g}"):
+    table.add_column("best setting")
+    for heading in ("loss at the end", "at a minimum from step"):
         table.add_column(heading, justify="right")
     for row in result.rows:
-        final = f"{row['final_loss']:.3g}" if row["stopped_at"] is None else f"{row['fate']} at {row['stopped_at']}"
-        table.add_row(row["label"], row["setting"], final, "–" if row["met_at"] is None else str(row["met_at"]))
+        end = in_words(row["loss"]) if row["stopped_at"] is None else row["fate"]
+        setting = row["setting"] + (" *" if row["at_edge"] else "")
+        table.add_row(row["label"], setting, end, "–" if row["met_at"] is None else str(row["met_at"]))
+    table.caption = (
+        f"loss at the end: the median of the last quarter of the steps\nat a minimum: stays closer to it than {NEAR:g}"
+    )
+    if any(row["at_edge"] for row in result.rows):
+        table.caption += "\n* the edge of its grid: a larger grid might hold a better setting"
     console.print(table)
     for path in result.files:
         console.print(f"wrote {path}", soft_wrap=True)
@@ -169,11 +189,23 @@ def _checked_pictures(pictures: Sequence[str] | str) -> list[str]:
     unknown = [name for name in names if name not in PICTURES]
     if unknown:
         raise ValueError(f"pictures: unknown {', '.join(map(repr, unknown))}; expected some of {', '.join(PICTURES)}")
-    return names
+    return list(dict.fromkeys(names))
 
 
-def _drawable(family: surfaces.Family, picture: str) -> bool:
-    return family.method.tuned is not None and (picture == "rates" or family.method.momentum is not None)
+def _shows(picture: str, sweep: Sweep) -> bool:
+    """Say whether a picture has something to show of these methods."""
+    methods = [family.method for family in sweep.families]
+    if picture in ("inside", "effective"):
+        return bool(_inside(sweep)[1])
+    if picture in ("sensitivity", "map"):
+        return any(method.tuned and (picture == "sensitivity" or method.momentum) for method in methods)
+    return True
+
+
+def _inside(sweep: Sweep) -> tuple[Problem, list[str]]:
+    """Return the problem from the sweep's start, and the methods that `viz.inside` knows."""
+    names = [family.method.name for family in sweep.families]
+    return replace(sweep.problem, start=sweep.start), [name for name in METHODS if name in names]
 
 
 def _row(run: Any) -> dict[str, Any]:
@@ -181,10 +213,11 @@ def _row(run: Any) -> dict[str, Any]:
         "optimizer": run.method.name,
         "label": run.name,
         "setting": run.setting,
-        "final_loss": run.final if run.stopped is None else None,
+        "at_edge": run.at_edge,
+        "loss": run.end if run.stopped is None else None,
         "met_at": run.met,
         "stopped_at": run.stopped,
-        "fate": "" if run.stopped is None else "diverged" if run.diverged else "could not go on",
+        "fate": "" if run.stopped is None else run.fate,
     }
 
 

@@ -11,12 +11,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from minidl.surfaces import Sweep
-from minidl.surfaces.sweep import ROUNDING
+from minidl.surfaces.sweep import NEAR, ROUNDING
 from minidl.viz.style import ACCENT, INK, QUIET, plain, titled_figure
 from minidl.viz.surface import (
     DIVERGED,
     MINIMUM,
-    NEAR,
     START,
     Ground,
     Run,
@@ -85,7 +84,7 @@ def _subtitle(sweep: Sweep, every: int, width: float) -> str:
     lines = (
         f"{sweep.problem.equation},  from ({x:g}, {y:g}),  {counted(sweep.steps, 'step')}, a dot {_every(every)}",
         f"{grid} Best: the least loss, in the median over the last quarter of the steps." if tuned else grid,
-        f"The panels are in the order of the final loss. A minimum is met at a distance below {NEAR:g}.",
+        f"The panels are in this order. A minimum is met when a run stays closer to it than {NEAR:g}.",
     )
     return "\n".join(textwrap.fill(line, int(width / 0.0705)) for line in lines)
 
@@ -110,7 +109,7 @@ def _panel(axes, run: Run, ground: Ground, every: int) -> None:
     axes.set_title(run.setting, loc="right", fontsize=SMALL, color=QUIET, pad=8)
     outcome = "no minimum met" if run.met is None else f"minimum met at step {run.met}"
     for at, side, words in (
-        (0, "left", f"{'final' if run.stopped is None else 'last'} loss {in_words(run.final)}"),
+        (0, "left", f"{'ends at' if run.stopped is None else 'last'} loss {in_words(run.end)}"),
         (1, "right", outcome),
     ):
         axes.annotate(

@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap, LogNorm
 
-from minidl.optim.catalogue import NAMES, Method
+from minidl.optim.catalogue import Method
 from minidl.surfaces import Family, Problem, Sweep
 from minidl.surfaces.sweep import ROUNDING
-from minidl.viz.page import LOOKS
+from minidl.viz.page import look_of
 from minidl.viz.style import FAINT, INK
 
-NEAR = 1e-2  # a run has met a minimum when it comes closer than this
 LEVELS = 13
 GROUND = LinearSegmentedColormap.from_list("ground", ("#c9d5e3", "#dde5ee", "#edf1f6", "#fafbfd"))
 
@@ -52,8 +51,12 @@ class Run:
     setting : str
     path : (steps + 1, 2)
     losses : (steps + 1,)
+    end : float
+        The median loss of the last quarter; the last loss of a run that stopped.
+    at_edge : bool
+        Whether the setting is the grid's first or last.
     met : int or None
-        The first step closer than `NEAR` to a minimum.
+        The step from which on it stays near a minimum.
     stopped : int or None
         The first step with no value.
     diverged : bool
@@ -66,6 +69,8 @@ class Run:
     setting: str
     path: np.ndarray[Any, Any]
     losses: np.ndarray[Any, Any]
+    end: float
+    at_edge: bool
     met: int | None
     stopped: int | None
     diverged: bool
@@ -90,24 +95,20 @@ class Run:
         return len(self.losses) - 1 if self.stopped is None else self.stopped - 1
 
     @property
-    def final(self) -> float:
-        return float(self.losses[self.last])
-
-    @property
     def fate(self) -> str:
         """What happened to a run that stopped."""
         return f"diverged at step {self.stopped}" if self.diverged else f"ends at step {self.last}"
 
 
 def best_runs(sweep: Sweep) -> list[Run]:
-    """Return the best run of each method, the least final loss first; runs that diverged come last."""
+    """Return the best run of each method, the one that ends lowest first; runs that diverged come last."""
     if not all(np.isfinite(family.losses[:, :, 0]).all() for family in sweep.families):
         raise ValueError(f"best_runs: {sweep.problem.name} is not finite at the start {sweep.start}")
 
     def order(run: Run) -> tuple[float, ...]:
-        final = max(run.final, ROUNDING)
-        came = int(np.argmax(run.losses <= final))  # among equals the first to come there is the best
-        return (1, -run.last, final) if run.diverged else (0, final, came)
+        end = max(run.end, ROUNDING)
+        came = int(np.argmax(run.losses <= end))  # among equals the first to come there is the best
+        return (1, -run.last, end) if run.diverged else (0, end, came)
 
     return sorted((_run(family, sweep.problem) for family in sweep.families), key=order)
 
@@ -116,20 +117,21 @@ def _run(family: Family, problem: Problem) -> Run:
     path, losses = family.paths[family.best], family.losses[family.best]
     stops = np.flatnonzero(np.isnan(losses) | np.isnan(path).any(axis=1))
     stopped = int(stops[0]) if len(stops) else None
-    distances = np.linalg.norm(path[:stopped, None] - np.array(problem.minima), axis=-1).min(axis=1)
-    near = np.flatnonzero(distances < NEAR)
+    arrival = int(family.arrivals(problem.minima)[family.best])
     return Run(
         family.method, family.setting(), path, losses,
-        met=int(near[0]) if len(near) else None,
+        end=float(losses[stopped - 1] if stopped else family.ends[family.best]),
+        at_edge=family.at_edge,
+        met=None if arrival < 0 else arrival,
         stopped=stopped,
         diverged=stopped is not None and not (family.method.tuned is None and losses[stopped - 1] <= losses[0]),
-        look=_look(NAMES.index(family.method.name)),
+        look=_look(family.method.name),
     )  # fmt: skip
 
 
-def _look(place: int) -> dict[str, Any]:
+def _look(name: str) -> dict[str, Any]:
     """Return the look that the method has on the interactive page, in Matplotlib's words."""
-    color, dashes, marker = LOOKS[place]
+    color, dashes, marker = look_of(name)
     shape, _, hollow = marker.partition("-")
     lengths = [float(length) / 2 for length in dashes.split()]  # of a line two pixels wide
     return {
@@ -150,13 +152,14 @@ def counted(n: int, noun: str) -> str:
 
 
 def budget(sweep: Sweep) -> str:
-    """Return in words what each method could choose from: "17 rates × 6 values of β"; nothing if there is no choice."""
+    """Return in words what each method could choose from: "17 rates × 6 values of β, γ or β₁", or nothing."""
     values = {family.method.tuned: len(family.values) for family in sweep.families}
     grids = [counted(values["lr"], "rate")] if "lr" in values else []
     if "eps" in values:
         grids.append(f"{counted(values['eps'], 'value')} of ε (Adadelta)")
     momenta = [len(family.momenta) for family in sweep.families if family.method.momentum]
-    return " × ".join([" or ".join(grids)] * bool(grids) + [f"{counted(n, 'value')} of β" for n in momenta[:1]])
+    shares = [f"{counted(n, 'value')} of β, γ or β₁" for n in momenta[:1]]
+    return " × ".join([" or ".join(grids)] * bool(grids) + shares)
 
 
 class Ground:

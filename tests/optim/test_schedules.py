@@ -616,3 +616,18 @@ def test_bad_settings(make, message):
 def test_settings_of_the_wrong_kind(make, message):
     with pytest.raises(TypeError, match=message):
         make()
+
+
+def test_restarts_are_exact_at_large_t():
+    from fractions import Fraction
+
+    schedule = schedules.Restarts(0.1, 7, 7.3)
+    begin, length = Fraction(0), Fraction(7)
+    while begin < 65412873:
+        begin, length = begin + length, length * Fraction("7.3")
+    last = math.floor(begin)  # the last step before a restart
+    assert schedule(last) < 1e-6
+    assert schedule(last + 1) == pytest.approx(0.1, rel=1e-6)
+    doubling = schedules.Restarts(0.1, 1, 2)
+    assert doubling(2**30 - 1) == 0.1
+    assert doubling(2**30 - 3) < 1e-12

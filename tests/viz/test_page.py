@@ -111,7 +111,7 @@ def test_the_grids_of_the_sliders(small):
 def test_the_caption_states_the_budget(small):
     text = race_page(small)
     assert (
-        "Each method had the same grid: 3 rates × 2 values of β; best = least median loss over the last quarter" in text
+        "same grid, as far as it has these settings: 3 rates (Adadelta: of ε) × 2 values of β, γ or β₁; best =" in text
     )
     assert "Newton had no grid" in text
     assert "for Adadelta, which has no rate, the slider sets ε" in text

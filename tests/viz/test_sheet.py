@@ -38,9 +38,9 @@ def family(sweep, name):
 # ---------------------------------------------------------------- the runs
 
 
-def test_best_runs_come_by_final_loss_and_diverged_ones_last(sweep):
+def test_best_runs_come_by_how_low_they_end_and_diverged_ones_last(sweep):
     assert [run.name for run in best_runs(sweep)] == ["Newton", "Adam", "SGD"]
-    finals = [run.final for run in best_runs(sweep)[:2]]
+    finals = [run.end for run in best_runs(sweep)[:2]]
     assert finals == sorted(finals)
 
 
@@ -85,11 +85,11 @@ def test_a_start_where_the_loss_is_not_finite_is_refused():
 
 
 def test_the_budget_in_words(sweep):
-    assert budget(sweep) == "1 rate × 2 values of β"
+    assert budget(sweep) == "1 rate × 2 values of β, γ or β₁"
     assert budget(replace(sweep, families=(family(sweep, "newton"),))) == ""
     grids = {"rates": (0.1, 0.2), "epsilons": (1e-3,), "momenta": (0.9,)}
     small = surfaces.sweep(surfaces.quadratic(), "sgd,adadelta", steps=1, **grids)
-    assert budget(small) == "2 rates or 1 value of ε (Adadelta) × 1 value of β"
+    assert budget(small) == "2 rates or 1 value of ε (Adadelta) × 1 value of β, γ or β₁"
 
 
 # ---------------------------------------------------------------- leaving the picture
@@ -134,7 +134,7 @@ def test_the_header_tells_problem_start_steps_and_budget(sweep):
     assert title == "A quadratic with condition number 100"
     first, *others = subtitle.split("\n")
     assert first == "f = ½ (x² + 100 y²),  from (-1.8, 0.6),  30 steps, a dot every 2 steps"
-    assert "best of the same grid: 1 rate × 2 values of β." in " ".join(others)
+    assert "best of the same grid: 1 rate × 2 values of β, γ or β₁." in " ".join(others)
 
 
 def test_a_panel_shows_the_best_path_its_setting_and_its_loss(sweep):
@@ -144,7 +144,7 @@ def test_a_panel_shows_the_best_path_its_setting_and_its_loss(sweep):
     dots = next(line for line in axes.lines if line.get_markersize() == 3.2)
     np.testing.assert_array_equal(dots.get_xydata(), adam.paths[adam.best][::2])
     assert axes.get_title(loc="right") == adam.setting()
-    assert f"final loss {adam.losses[adam.best][-1]:.2g}" in words(axes)
+    assert f"ends at loss {adam.ends[adam.best]:.2g}" in words(axes)
 
 
 def test_a_panel_shows_start_minima_and_end(sweep):
