@@ -173,7 +173,7 @@ class Ground:
         Height over width.
     """
 
-    def __init__(self, sweep: Sweep, resolution: int = 240):
+    def __init__(self, sweep: Sweep, resolution: int = 180):
         self.problem: Problem = sweep.problem
         self.start = sweep.start
         self.box = _box(sweep)
