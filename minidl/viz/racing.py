@@ -137,7 +137,7 @@ def race(
             interrupted = True
             artists.shutdown(cancel_futures=True)
             say("interrupted: the table is complete, some pictures are missing")
-        files += [picture.result() for picture in drawn if picture.done() and not picture.cancelled()]
+        files += [picture.result() for picture in drawn if not picture.cancelled() and picture.exception() is None]
     return Race(sweep, rows, tuple(files), interrupted)
 
 

@@ -81,6 +81,20 @@ def test_the_best_ends_lowest_by_the_median_of_its_last_quarter():
     assert replace(family, losses=np.repeat(lucky, 3, axis=-1)[:, :, :-2]).best == (1, 0), "one step is no end"
 
 
+def test_a_run_arrives_when_it_stays_and_the_edge_of_the_grid_is_known():
+    (family,) = surfaces.sweep(surfaces.quadratic(), ["sgd"], rates=(1e-3, 1e-2), momenta=(), steps=5).families
+    away, here = [1.0, 1.0], [0.001, 0.0]
+    paths = np.array([[away, here, away, here, here, here], [away, here, here, here, here, away]])[:, None]
+    assert replace(family, paths=paths).arrivals([(0.0, 0.0), (9.0, 9.0)]).tolist() == [[3], [-1]]
+    assert replace(family, paths=np.zeros_like(paths)).arrivals([(0.0, 0.0)]).tolist() == [[0], [0]]
+    assert replace(family, paths=np.full_like(paths, np.nan)).arrivals([(0.0, 0.0)]).tolist() == [[-1], [-1]]
+    assert family.at_edge
+    (middle,) = surfaces.sweep(surfaces.quadratic(), ["sgd"], rates=(1e-3, 1e-2, 1), momenta=(), steps=50).families
+    assert not middle.at_edge
+    (newton,) = surfaces.sweep(surfaces.quadratic(), ["newton"], steps=3).families
+    assert not newton.at_edge
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

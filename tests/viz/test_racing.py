@@ -115,3 +115,25 @@ def test_inside_pictures_begin_at_the_start_of_the_race():
     problem, methods = racing._inside(sweep)
     assert problem.start == (0.25, 0.5)
     assert methods == ["sgd", "adam"]
+
+
+def test_ctrl_c_while_drawing_keeps_the_table_and_the_pictures_that_are_done(tmp_path, capsys, monkeypatch):
+    def interrupted(sweep, folder):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(racing.PICTURES, "map", interrupted)
+    result = viz.race("quadratic", ["sgd", "adam"], steps=5, pictures=["page", "map", "sheet"], out=tmp_path)
+    assert result.interrupted
+    assert "interrupted: the table is complete" in capsys.readouterr().out
+    assert {"race.csv", "race.json", "race.html"} <= {path.name for path in result.files}
+    assert "map.png" not in {path.name for path in result.files}
+    assert all(path.is_file() for path in result.files)
+
+
+def test_several_processes_draw_the_same(tmp_path):
+    files = {}
+    for processes in (1, 2):
+        out = tmp_path / str(processes)
+        viz.race("beale", ["sgd", "lm"], steps=8, pictures=["page"], processes=processes, out=out, quiet=True)
+        files[processes] = (out / "race.html").read_bytes()
+    assert files[1] == files[2]
