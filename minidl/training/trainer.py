@@ -13,6 +13,7 @@ from minidl import nn
 from minidl.data import Loader
 from minidl.graph import no_grad
 from minidl.optim import Optimizer
+from minidl.optim.deterministic import DeterministicOptimizer
 from minidl.tensor import Tensor
 from minidl.training.callbacks import Callback, ProgressBar
 from minidl.training.diagnosis import NonFiniteLossError, Rewind, first_non_finite
@@ -60,6 +61,11 @@ class Trainer:
         for name, value, kind in (("model", model, nn.Module), ("optimizer", optimizer, Optimizer)):
             if not isinstance(value, kind):
                 raise TypeError(f"Trainer: {name} is {type(value).__name__}, expected {kind.__name__}")
+        if isinstance(optimizer, DeterministicOptimizer):
+            raise ValueError(
+                f"Trainer: optimizer is {type(optimizer).__name__}, which tries several places in a step, on one and "
+                "the same function; a Trainer's batches differ. Use training.minimize, on all the data"
+            )
         if not {id(tensor) for tensor in optimizer.params} & {id(parameter) for parameter in model.parameters()}:
             raise ValueError("Trainer: the optimizer holds none of the model's parameters, so nothing would be learned")
         self.model, self.optimizer = model, optimizer

@@ -363,3 +363,10 @@ def test_progress_is_a_live_bar_on_a_terminal():
     assert "epoch 2/2" in output
     assert "400/400" in output
     assert "━" in output
+
+
+@pytest.mark.parametrize("method", [optim.Newton, optim.LevenbergMarquardt, optim.SteepestDescent])
+def test_methods_that_need_one_and_the_same_function_are_refused(method):
+    model = models.mlp([2, 2])
+    with pytest.raises(ValueError, match=f"Trainer: optimizer is {method.__name__}.*Use training.minimize"):
+        training.Trainer(model, method(model))
