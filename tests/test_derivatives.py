@@ -92,6 +92,7 @@ def test_a_convolutional_network_equals_pytorch(torch, rng):
         [b.reshape(m, n).numpy() for b, n in zip(row, sizes, strict=True)] for row, m in zip(blocks, sizes, strict=True)
     ]
     np.testing.assert_allclose(H, np.block(rows), rtol=1e-8, atol=1e-10)
+    np.testing.assert_array_equal(H, H.T)
 
 
 def test_gradients_values_and_the_graph_are_left_as_they_were():
