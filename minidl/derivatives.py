@@ -69,7 +69,7 @@ def hessian(function: Callable[[], Tensor], params: Any) -> Any:
     Returns
     -------
     array (n, n)
-        8 n² bytes in float64: 3 MiB for LeNet-5's first two layers, 15 GiB for all of it.
+        8 n² bytes in float64: 50 MiB for LeNet-5's two convolutions, 15 GiB for all of it.
 
     Raises
     ------

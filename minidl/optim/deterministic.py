@@ -25,6 +25,12 @@ class DeterministicOptimizer(Optimizer):
     closure_shall = "compute the loss, call backward and return it"
     has_rate = False
 
+    def __init__(self, params: Any, penalty: Penalty | Sequence[Penalty] | None = None) -> None:
+        super().__init__(params, None, penalty=penalty)
+        for each in self.penalties:
+            if each.decoupled:
+                raise ValueError(f"{type(self).__name__}: penalty is {each!r}, expected one that is not decoupled")
+
     def step(self, closure: Callable[[], Any] | None = None) -> float:
         """Make a step.
 
@@ -60,12 +66,6 @@ class DeterministicOptimizer(Optimizer):
     def advance(self, closure: Callable[[], Any]) -> float:
         raise TypeError(f"{type(self).__name__} has no advance method")
 
-    def __init__(self, params: Any, penalty: Penalty | Sequence[Penalty] | None = None) -> None:
-        super().__init__(params, None, penalty=penalty)
-        for each in self.penalties:
-            if each.decoupled:
-                raise ValueError(f"{type(self).__name__}: penalty is {each!r}, expected one that is not decoupled")
-
     # -- W here is the part of the vector that is learned, in float64 on the CPU
 
     @property
@@ -73,7 +73,7 @@ class DeterministicOptimizer(Optimizer):
         return float64(self._vector.iterate)[self._learned]
 
     def _move(self, W: Any) -> None:
-        whole = float64(self._vector.iterate)
+        whole = float64(self._vector.iterate).copy()
         whole[self._learned] = W
         own = self._vector.iterate
         self._vector.write(array_module(own).asarray(whole, dtype=own.dtype))
@@ -131,5 +131,5 @@ class DeterministicOptimizer(Optimizer):
 
 
 def float64(array: Any) -> Any:
-    """Return a copy in float64 on the CPU."""
-    return np.array(to_numpy(array), dtype=np.float64)
+    """Return an array in float64 on the CPU, copied only if it is not."""
+    return np.asarray(to_numpy(array), dtype=np.float64)

@@ -2,9 +2,9 @@ r"""Methods that use curvature: Newton's, Gauss–Newton, Levenberg–Marquardt.
 
 They are for small, deterministic problems: fitting a curve or a small network to all data at once, and comparing. With
 n weights and m residuals, Newton's method keeps an n × n matrix and factorizes it (8 n² bytes, n³ / 3 operations a
-step), the others an m × n matrix (8 m n bytes, 2 m n² operations). 1,000 weights are 8 MB and well under a second,
-20,000 are 3 GB and minutes, a convolutional network's millions are out of reach: what would not fit is refused before
-it is allocated. On mini-batches the curvature is as noisy as the gradient, and these methods lose what they are for.
+step), the others an m × n matrix (8 m n bytes, 2 m n² operations). H takes 8 MB for 1,000 weights and 3.2 GB for
+20,000; a convolutional network's millions are out of reach. What would not fit is refused before it is allocated. On
+mini-batches the curvature is as noisy as the gradient, and these methods lose what they are for.
 
 The solvers are SciPy's, on the CPU, in float64; a matrix is factorized, never inverted.
 """

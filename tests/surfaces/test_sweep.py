@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import replace
 
 import numpy as np
@@ -109,3 +110,16 @@ def test_bad_input(settings, message):
         surfaces.sweep(surfaces.beale(), **{"methods": "sgd", **settings})
     with pytest.raises(ValueError, match="sweep: rosenbrock has 3 dimensions, expected 2"):
         surfaces.sweep(surfaces.rosenbrock(3), "sgd")
+
+
+def test_two_runs_are_judged_each_by_itself():
+    class Wanderers:
+        places = iter([[[1.0, 1.0], [1e9, 0.0]], [[2.0, 2.0], [0.5, 0.5]]])
+
+        def step(self, closure):
+            self.weights = np.array(next(self.places)).ravel()
+
+    points = ml.Tensor(np.zeros((2, 2)), requires_grad=True)
+    path = importlib.import_module("minidl.surfaces.sweep")._path(surfaces.beale(), points, Wanderers(), 2, False)
+    np.testing.assert_array_equal(path[0], [[0, 0], [1, 1], [2, 2]])
+    assert np.isnan(path[1, 1:]).all(), "left at the first step, it stays away"
