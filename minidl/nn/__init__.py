@@ -3,11 +3,12 @@
 from minidl.nn import initializers
 from minidl.nn.activations import ELU, SELU, LeakyReLU, ReLU, Sigmoid, Softmax, Softplus, Tanh
 from minidl.nn.dropout import Dropout
-from minidl.nn.layers import AvgPool2d, Conv2d, Dense, Flatten, GlobalAvgPool2d, MaxPool2d
+from minidl.nn.layers import Conv2d, Dense
 from minidl.nn.losses import MSE, CrossEntropy, LabelSmoothing, Loss
 from minidl.nn.module import Module, Sequential, evaluating, observe
 from minidl.nn.normalization import BatchNorm
 from minidl.nn.parameter import Buffer, Parameter
+from minidl.nn.pooling import AvgPool2d, Flatten, GlobalAvgPool2d, MaxPool2d
 
 __all__ = [
     "ELU",

@@ -1,4 +1,8 @@
-"""Layers with weights, and the ones that only move or pool values."""
+"""Layers with weights.
+
+Each says in `apply(x, weight)` what it does with its input and a weight, which may be its own or what another layer
+made of it: `SpectralNorm` and `WeightStandardization` are built on that.
+"""
 
 from __future__ import annotations
 
@@ -48,9 +52,13 @@ class Dense(Module):
         self.bias = Parameter(np.zeros(outputs, np.float32)) if bias else None
 
     def forward(self, x: Any) -> Tensor:
-        if x.shape[-1:] != self.weight.shape[:1]:
-            raise ValueError(f"Dense: x has shape {x.shape}, expected (N, {self.weight.shape[0]})")
-        y = ops.matmul(x, self.weight)
+        return self.apply(x, self.weight)
+
+    def apply(self, x: Any, weight: Any) -> Tensor:
+        """Return x W + b with another W of the same shape."""
+        if x.shape[-1:] != weight.shape[:1]:
+            raise ValueError(f"Dense: x has shape {x.shape}, expected (N, {weight.shape[0]})")
+        y = ops.matmul(x, weight)
         return y if self.bias is None else y + self.bias
 
     def describe(self) -> str:
@@ -100,54 +108,12 @@ class Conv2d(Module):
         self.padding = checked_padding(padding, "Conv2d")
 
     def forward(self, x: Any) -> Tensor:
-        return ops.conv2d(x, self.weight, self.bias, stride=self.stride, padding=self.padding)
+        return self.apply(x, self.weight)
+
+    def apply(self, x: Any, weight: Any) -> Tensor:
+        """Return the convolution of x with another weight of the same shape."""
+        return ops.conv2d(x, weight, self.bias, stride=self.stride, padding=self.padding)
 
     def describe(self) -> str:
         kh, kw, inputs, outputs = self.weight.shape
         return f"{inputs}, {outputs}, size={(kh, kw)}, stride={self.stride}, padding={self.padding!r}"
-
-
-class MaxPool2d(Module):
-    """The largest value of each window (`ops.max_pool2d`); `stride` defaults to the size."""
-
-    def __init__(self, size: int | tuple[int, int], stride: int | tuple[int, int] | None = None) -> None:
-        self.size = pair(size, "MaxPool2d", "size", 1)
-        self.stride = self.size if stride is None else pair(stride, "MaxPool2d", "stride", 1)
-
-    def forward(self, x: Any) -> Tensor:
-        return ops.max_pool2d(x, self.size, self.stride)
-
-    def describe(self) -> str:
-        return f"size={self.size}, stride={self.stride}"
-
-
-class AvgPool2d(Module):
-    """The mean of each window (`ops.avg_pool2d`); `stride` defaults to the size."""
-
-    def __init__(self, size: int | tuple[int, int], stride: int | tuple[int, int] | None = None) -> None:
-        self.size = pair(size, "AvgPool2d", "size", 1)
-        self.stride = self.size if stride is None else pair(stride, "AvgPool2d", "stride", 1)
-
-    def forward(self, x: Any) -> Tensor:
-        return ops.avg_pool2d(x, self.size, self.stride)
-
-    def describe(self) -> str:
-        return f"size={self.size}, stride={self.stride}"
-
-
-class GlobalAvgPool2d(Module):
-    """The mean of each channel over the image: (N, H, W, C) becomes (N, C)."""
-
-    def forward(self, x: Any) -> Tensor:
-        if len(x.shape) != 4:
-            raise ValueError(f"GlobalAvgPool2d: x has shape {x.shape}, expected (N, H, W, C)")
-        return ops.mean(x, (1, 2))
-
-
-class Flatten(Module):
-    """Each sample as one row: (N, H, W, C) becomes (N, H·W·C)."""
-
-    def forward(self, x: Any) -> Tensor:
-        if len(x.shape) < 2:
-            raise ValueError(f"Flatten: x has shape {x.shape}, expected (N, …)")
-        return ops.reshape(x, (x.shape[0], int(np.prod(x.shape[1:]))))

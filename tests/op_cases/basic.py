@@ -1,51 +1,14 @@
-"""Sample calls of every op: for each name in the registry, a function that draws inputs and settings.
-
-A sample is the op with its settings filled in and the float64 inputs that it is differentiated by. Values stay away
-from kinks and ties by far more than the step of the finite differences.
-"""
+"""Samples of elementwise ops, reductions, and ops that move values."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
-
 import hypothesis.strategies as st
 import numpy as np
-from hypothesis.extra.numpy import array_shapes, mutually_broadcastable_shapes
+from hypothesis.extra.numpy import mutually_broadcastable_shapes
 
 from minidl import ops
 
-
-@dataclass(frozen=True)
-class Sample:
-    call: Callable[..., Any]
-    inputs: tuple[Any, ...]
-
-
-@dataclass(frozen=True)
-class Case:
-    draw: Callable[[Any, np.random.Generator], Sample]
-    analytic: bool = False  # whether the plain function accepts complex numbers, for the complex step
-
-
-def shape(data, low=0, high=3, least=1, most=4):
-    return data.draw(array_shapes(min_dims=low, max_dims=high, min_side=least, max_side=most))
-
-
-def away_from(values, *kinks, distance=0.01):
-    """Move values that lie within the distance of a kink away from it."""
-    for kink in kinks:
-        near = np.abs(values - kink) < distance
-        values = np.where(near, kink + distance * np.where(values < kink, -2, 2), values)
-    return values
-
-
-def distinct(rng, size):
-    """Return values of this shape that differ by at least 0.1, in random order, jittered."""
-    count = int(np.prod(size))
-    return (rng.permutation(count) * 0.2 + rng.uniform(0, 0.1, count)).reshape(size) - 0.1 * count
-
+from op_cases.samples import Case, Sample, away_from, distinct, shape
 
 # ---------------------------------------------------------------- elementwise
 
@@ -195,81 +158,14 @@ def pad(data, rng):
     return Sample(lambda x: ops.pad(x, widths, 1.5), (rng.standard_normal(size),))
 
 
-# ---------------------------------------------------------------- networks
-
-
-def images(data, rng, least=1):
-    size = tuple(data.draw(st.integers(low, high)) for low, high in ((1, 3), (least, 6), (least, 6), (1, 3)))
-    return rng.standard_normal(size)
-
-
-def conv2d(data, rng):
-    x = images(data, rng, least=3)
-    w = rng.standard_normal((data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3)), x.shape[3], 2))
-    stride = data.draw(st.sampled_from([1, 2, (2, 1), 3]))
-    padding = data.draw(st.sampled_from([0, 1, (0, 2), "same", "valid"]))
-    inputs = (x, w, rng.standard_normal(2)) if data.draw(st.booleans()) else (x, w)
-    return Sample(lambda *a: ops.conv2d(*a, stride=stride, padding=padding), inputs)
-
-
-def pooling(op, domain):
-    def draw(data, rng):
-        x = domain(rng, images(data, rng, least=3).shape)
-        size = data.draw(st.sampled_from([1, 2, 3, (2, 3)]))
-        stride = data.draw(st.sampled_from([None, 1, 2, (2, 1)]))
-        return Sample(lambda a: op(a, size, stride), (x,))
-
-    return draw
-
-
-def batch_norm(data, rng):
-    size = data.draw(st.sampled_from([(4, 3), (5, 1), (2, 3, 2, 3), (3, 1, 1, 2)]))
-    channels = size[-1]
-    x = 2 * rng.standard_normal(size) + 3
-    if data.draw(st.booleans()):
-        running = rng.standard_normal(channels), rng.uniform(0.5, 2, channels)
-    else:
-        running = None
-    call = lambda *a: ops.batch_norm(*a, eps=1e-3, running=running)
-    return Sample(call, (x, rng.standard_normal(channels), rng.standard_normal(channels)))
-
-
-def cross_entropy(data, rng):
-    count, classes = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 5))
-    labels = rng.integers(0, classes, count)
-    smoothing = data.draw(st.sampled_from([0.0, 0.1, 1.0]))
-    reduction = data.draw(st.sampled_from(["mean", "sum", "none"]))
-    call = lambda x: ops.cross_entropy(x, labels, smoothing, reduction=reduction)
-    return Sample(call, (3 * rng.standard_normal((count, classes)),))
-
-
-def mse(data, rng):
-    size = shape(data)
-    reduction = data.draw(st.sampled_from(["mean", "sum", "none"]))
-    call = lambda x, y: ops.mse(x, y, reduction=reduction)
-    return Sample(call, (rng.standard_normal(size), rng.standard_normal(size)))
-
-
-def dropout(data, rng):
-    p = data.draw(st.sampled_from([0.0, 0.3, 1.0]))
-    scaling = data.draw(st.sampled_from(["inverted", "eval"]))
-    call = lambda x: ops.dropout(x, p, scaling=scaling, generator=np.random.default_rng(3))
-    return Sample(call, (rng.standard_normal(shape(data)),))
-
-
 CASES: dict[str, Case] = {
     "abs": Case(unary(ops.abs, without_zero)),
     "add": Case(binary(ops.add), analytic=True),
     "arctan": Case(unary(ops.arctan), analytic=True),
-    "avg_pool2d": Case(pooling(ops.avg_pool2d, lambda rng, size: rng.standard_normal(size)), analytic=True),
-    "batch_norm": Case(batch_norm, analytic=True),
     "broadcast_to": Case(broadcast_to, analytic=True),
     "clip": Case(clip),
-    "conv2d": Case(conv2d, analytic=True),
     "cos": Case(unary(ops.cos), analytic=True),
-    "cross_entropy": Case(cross_entropy),
     "divide": Case(binary(ops.divide, y_domain=without_zero), analytic=True),
-    "dropout": Case(dropout),
     "elu": Case(elu),
     "exp": Case(unary(ops.exp), analytic=True),
     "getitem": Case(getitem, analytic=True),
@@ -279,12 +175,10 @@ CASES: dict[str, Case] = {
     "log_softmax": Case(along_axis(ops.log_softmax)),
     "matmul": Case(matmul, analytic=True),
     "max": Case(reduction(ops.max, distinct)),
-    "max_pool2d": Case(pooling(ops.max_pool2d, distinct)),
     "maximum": Case(ordered_pair(ops.maximum)),
     "mean": Case(reduction(ops.mean), analytic=True),
     "min": Case(reduction(ops.min, distinct)),
     "minimum": Case(ordered_pair(ops.minimum)),
-    "mse": Case(mse, analytic=True),
     "multiply": Case(binary(ops.multiply), analytic=True),
     "negative": Case(unary(ops.negative), analytic=True),
     "pad": Case(pad, analytic=True),

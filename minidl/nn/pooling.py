@@ -1,0 +1,58 @@
+"""Layers without weights that pool or move the values of an image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minidl import ops
+from minidl.nn.module import Module
+from minidl.ops.arguments import pair
+from minidl.tensor import Tensor
+
+
+class MaxPool2d(Module):
+    """The largest value of each window (`ops.max_pool2d`); `stride` defaults to the size."""
+
+    def __init__(self, size: int | tuple[int, int], stride: int | tuple[int, int] | None = None) -> None:
+        self.size = pair(size, "MaxPool2d", "size", 1)
+        self.stride = self.size if stride is None else pair(stride, "MaxPool2d", "stride", 1)
+
+    def forward(self, x: Any) -> Tensor:
+        return ops.max_pool2d(x, self.size, self.stride)
+
+    def describe(self) -> str:
+        return f"size={self.size}, stride={self.stride}"
+
+
+class AvgPool2d(Module):
+    """The mean of each window (`ops.avg_pool2d`); `stride` defaults to the size."""
+
+    def __init__(self, size: int | tuple[int, int], stride: int | tuple[int, int] | None = None) -> None:
+        self.size = pair(size, "AvgPool2d", "size", 1)
+        self.stride = self.size if stride is None else pair(stride, "AvgPool2d", "stride", 1)
+
+    def forward(self, x: Any) -> Tensor:
+        return ops.avg_pool2d(x, self.size, self.stride)
+
+    def describe(self) -> str:
+        return f"size={self.size}, stride={self.stride}"
+
+
+class GlobalAvgPool2d(Module):
+    """The mean of each channel over the image: (N, H, W, C) becomes (N, C)."""
+
+    def forward(self, x: Any) -> Tensor:
+        if len(x.shape) != 4:
+            raise ValueError(f"GlobalAvgPool2d: x has shape {x.shape}, expected (N, H, W, C)")
+        return ops.mean(x, (1, 2))
+
+
+class Flatten(Module):
+    """Each sample as one row: (N, H, W, C) becomes (N, H·W·C)."""
+
+    def forward(self, x: Any) -> Tensor:
+        if len(x.shape) < 2:
+            raise ValueError(f"Flatten: x has shape {x.shape}, expected (N, …)")
+        return ops.reshape(x, (x.shape[0], int(np.prod(x.shape[1:]))))
