@@ -2,9 +2,10 @@
 
 from minidl.nn import initializers
 from minidl.nn.activations import ELU, SELU, LeakyReLU, ReLU, Sigmoid, Softmax, Softplus, Tanh
+from minidl.nn.branches import AuxiliaryHeads, Concatenate, Identity, Residual, main_output
 from minidl.nn.dropout import Dropout
 from minidl.nn.layers import Conv2d, Dense
-from minidl.nn.losses import MSE, CrossEntropy, LabelSmoothing, Loss
+from minidl.nn.losses import MSE, CrossEntropy, LabelSmoothing, Loss, WithAuxiliary
 from minidl.nn.module import Module, Sequential, evaluating, observe
 from minidl.nn.normalization import BatchNorm
 from minidl.nn.parameter import Buffer, Parameter
@@ -14,15 +15,18 @@ __all__ = [
     "ELU",
     "MSE",
     "SELU",
+    "AuxiliaryHeads",
     "AvgPool2d",
     "BatchNorm",
     "Buffer",
+    "Concatenate",
     "Conv2d",
     "CrossEntropy",
     "Dense",
     "Dropout",
     "Flatten",
     "GlobalAvgPool2d",
+    "Identity",
     "LabelSmoothing",
     "LeakyReLU",
     "Loss",
@@ -30,12 +34,15 @@ __all__ = [
     "Module",
     "Parameter",
     "ReLU",
+    "Residual",
     "Sequential",
     "Sigmoid",
     "Softmax",
     "Softplus",
     "Tanh",
+    "WithAuxiliary",
     "evaluating",
     "initializers",
+    "main_output",
     "observe",
 ]

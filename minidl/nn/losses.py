@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from minidl import ops
+from minidl.ops.arguments import number
 from minidl.tensor import Tensor
 
 
@@ -48,3 +49,27 @@ class MSE(Loss):
 
     def __call__(self, outputs: Any, labels: Any, progress: float = 0.0) -> Tensor:
         return ops.mse(outputs, labels)
+
+
+class WithAuxiliary(Loss):
+    r"""A loss of the output and, weighted, of the auxiliary ones: :math:`L(y) + w \sum_k L(y_k)`.
+
+    Parameters
+    ----------
+    loss : Loss
+        L; it sees each output alone, with the same labels.
+    weight : float, default 0.3
+        w, that of Szegedy et al. 2015. In evaluation a model has no auxiliary outputs, and this is the loss itself.
+    """
+
+    def __init__(self, loss: Loss, weight: float = 0.3) -> None:
+        if not isinstance(loss, Loss):
+            raise TypeError(f"WithAuxiliary: loss is {type(loss).__name__}, expected a Loss")
+        self.loss, self.weight = loss, number(weight, "WithAuxiliary", "weight")
+
+    def __call__(self, outputs: Any, labels: Any, progress: float = 0.0) -> Tensor:
+        output, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)
+        total = self.loss(output, labels, progress)
+        for other in auxiliary:
+            total = total + self.weight * self.loss(other, labels, progress)
+        return total

@@ -71,6 +71,7 @@ class Module:
     """
 
     training = True
+    frozen = False
 
     def forward(self, x: Any) -> Tensor:
         raise TypeError(f"{type(self).__name__} has no forward method")
@@ -131,16 +132,46 @@ class Module:
     # -- modes
 
     def train(self, mode: bool = True) -> Module:
-        """Switch this module and all inside it to training (dropout drops, batch norm uses the batch); return it."""
+        """Switch this module and all inside it to training (dropout drops, batch norm uses the batch); return it.
+
+        Frozen modules stay in evaluation.
+        """
         if not mode:
             self._settle()
         for _, module in self.named_modules():
-            module.training = mode
+            module.training = mode and not module.frozen
         return self
 
     def eval(self) -> Module:
         """Switch to evaluation; return the module."""
         return self.train(False)
+
+    def freeze(self) -> Module:
+        """Keep this module and all inside it as they are while the rest learns; return it.
+
+        Its parameters receive no gradients and no step of an optimizer moves them, not even by a penalty or by
+        momentum; it stays in evaluation, so that dropout does not drop and running statistics do not move. An
+        optimizer made afterwards does not know these parameters: `unfreeze` before making it, or make it first.
+
+        Examples
+        --------
+        >>> model.load_state_dict(pretrained, strict=False)
+        >>> model.body.freeze()
+        """
+        return self._set_frozen(True)
+
+    def unfreeze(self) -> Module:
+        """Let this module and all inside it learn again, in training mode; return it."""
+        return self._set_frozen(False)
+
+    def _set_frozen(self, frozen: bool) -> Module:
+        self._settle()
+        for _, module in self.named_modules():
+            module.frozen, module.training = frozen, not frozen
+        for parameter in self.parameters():
+            parameter.requires_grad = not frozen
+            parameter.grad = None
+        return self
 
     def _settle(self) -> None:
         """Bring parameters that an optimizer has moved to a look-ahead point back to the true iterate."""

@@ -8,8 +8,8 @@ import numpy as np
 
 from minidl import backend
 from minidl.graph import no_grad
+from minidl.nn.branches import main_output
 from minidl.nn.module import Module, evaluating, observe
-from minidl.tensor import Tensor
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,19 @@ def summarize(model: Module, input_shape: tuple[int, ...]) -> Summary:
     if not all(isinstance(size, (int, np.integer)) and size > 0 for size in input_shape):
         raise ValueError(f"summary: input_shape is {input_shape}, expected positive integers, without the batch")
     names = {id(module): name for name, module in model.named_modules()}
-    rows: list[LayerRow] = []
-
-    def note(module: Module, output: Tensor) -> None:
-        count = sum(parameter.size for parameter in module.own_parameters())
-        if count or not any(True for _ in module.children()):
-            rows.append(LayerRow(names[id(module)], type(module).__name__, output.shape[1:], count))
-
-    with no_grad(), evaluating(model), observe(note):
+    ran: list[tuple[Module, tuple[int, ...]]] = []
+    with no_grad(), evaluating(model), observe(lambda module, output: ran.append((module, main_output(output).shape))):
         model(backend.asarray(np.zeros((1, *input_shape), np.float32)))
+    seen = {id(module) for module, _ in ran}
+
+    def owned(module: Module) -> int:
+        """Count the parameters of a module, and of those inside it that do not run by themselves."""
+        inside = (child for _, child in module.children() if id(child) not in seen)
+        return sum(parameter.size for parameter in module.own_parameters()) + sum(map(owned, inside))
+
+    rows = [
+        LayerRow(names[id(module)], type(module).__name__, shape[1:], owned(module))
+        for module, shape in ran
+        if owned(module) or not any(id(child) in seen for _, child in module.children())
+    ]
     return Summary(tuple(rows), sum(parameter.size for parameter in model.parameters()))

@@ -127,6 +127,8 @@ class Optimizer:
         for penalty in self.penalties:
             if not penalty.decoupled:
                 g = g + penalty.gradient(self._vector.position, self.layout)
+        for span in self._vector.frozen:
+            g[span] = 0  # so that neither momentum nor the clipped norm knows them
         return g if self.clip is None else self.clip(g)
 
     @property

@@ -92,6 +92,11 @@ class WeightVector:
         """Whether the parameters stand elsewhere than at W^t."""
         return self._iterate is not None
 
+    @property
+    def frozen(self) -> list[slice]:
+        """Where the parameters lie that are not to be moved now."""
+        return [span for tensor, span in zip(self.tensors, self.spans, strict=True) if not tensor.requires_grad]
+
     def zeros(self) -> Any:
         """Return a vector of zeros like W."""
         return array_module(self._memory).zeros_like(self._memory)
@@ -104,9 +109,9 @@ class WeightVector:
         return g
 
     def write(self, W: Any) -> None:
-        """Make W the iterate and move the parameters there."""
-        self._iterate = None
+        """Make W the iterate and move the parameters there; those that are frozen stay."""
         self._move(W)
+        self._iterate = None
 
     def look_ahead(self, displacement: Any) -> None:
         """Move the parameters to W^t + displacement."""
@@ -127,7 +132,10 @@ class WeightVector:
         tensor.version += 1
 
     def _move(self, W: Any) -> None:
+        frozen = [(span, self.iterate[span].copy()) for span in self.frozen]
         self._memory[...] = W
+        for span, values in frozen:
+            self._memory[span] = values
         for tensor in self.tensors:  # a graph recorded before must not be differentiated with the new values
             tensor.version += 1
 

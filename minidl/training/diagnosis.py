@@ -73,7 +73,7 @@ def first_non_finite(model: nn.Module, x: Any) -> str:
         bad = [name for name, parameter in module.named_parameters() if not _finite(parameter.data)]
         if bad:
             found.append(f"the weights of {layer}: {', '.join(bad)}")
-        elif not _finite(output.data):
+        elif not _finite(nn.main_output(output).data):
             found.append(f"the output of {layer}")
 
     with nn.observe(look):

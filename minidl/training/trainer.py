@@ -180,7 +180,7 @@ class Trainer:
         self.steps_done += 1
         step = {"step": len(self.history.steps) + 1, "epoch": len(self.history.epochs) + 1, "loss": loss, "rate": rate}
         self.history.steps.append(step)
-        return loss, outputs.data
+        return loss, nn.main_output(outputs).data
 
     def _failure(self, loss: float, x: Any) -> NonFiniteLossError:
         """Undo what the failed forward pass changed, find where it failed by running it again, and undo that too."""
