@@ -215,6 +215,7 @@ class Trainer:
                 outputs = self.model(x)
                 total += self._loss(outputs, y).item() * len(x)
                 seen += len(x)
+                outputs = nn.main_output(outputs)
                 classes = _are_classes(outputs, y)
                 if classes:
                     right += int((outputs.data.argmax(axis=-1) == y).sum())
