@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -187,7 +187,7 @@ class Module:
         self._settle()
         return {name: np.array(backend.to_numpy(tensor.data)) for name, tensor in self._named_state()}
 
-    def load_state_dict(self, state: dict[str, Any], strict: bool = True) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> list[str]:
         """Take over the values of a state dict.
 
         Parameters
@@ -195,27 +195,37 @@ class Module:
         state : dict of arrays
             As `state_dict` returns it.
         strict : bool, default True
-            Whether missing, unexpected and mis-shaped entries are an error; otherwise the rest is loaded.
+            Whether missing, unexpected and unfitting entries are an error; otherwise the rest is loaded.
+
+        Returns
+        -------
+        list of str
+            What was passed over: empty, unless `strict` is False.
 
         Raises
         ------
         ValueError
-            Naming every missing, unexpected and mis-shaped entry. Nothing has been loaded then.
+            Naming every missing and unexpected entry, and those of another shape or without numbers. Nothing has been
+            loaded then.
         """
         own = dict(self._named_state())
-        misshaped = [
-            f"{name} has shape {np.shape(state[name])}, expected {own[name].shape}"
-            for name in own
-            if name in state and np.shape(state[name]) != own[name].shape
-        ]
-        faults = [f"missing: {', '.join(sorted(own.keys() - state.keys()))}"] if own.keys() - state.keys() else []
-        faults += [f"unexpected: {', '.join(sorted(state.keys() - own.keys()))}"] if state.keys() - own.keys() else []
-        faults += misshaped
+        entries = {name: np.asarray(backend.to_numpy(value)) for name, value in state.items()}
+        unfitting = {
+            name: f"{name} has shape {entries[name].shape}, expected {tensor.shape}"
+            if entries[name].shape != tensor.shape
+            else f"{name} has dtype {entries[name].dtype}, expected numbers"
+            for name, tensor in own.items()
+            if name in entries and (entries[name].shape != tensor.shape or entries[name].dtype.kind not in "fiub")
+        }
+        missing, unexpected = sorted(own.keys() - entries.keys()), sorted(entries.keys() - own.keys())
+        faults = [f"missing: {', '.join(missing)}"] if missing else []
+        faults += [f"unexpected: {', '.join(unexpected)}"] if unexpected else []
+        faults += unfitting.values()
         if faults and strict:
             raise ValueError(f"load_state_dict: {'; '.join(faults)}")
-        for name, tensor in own.items():
-            if name in state and np.shape(state[name]) == tensor.shape:
-                tensor.data = state[name]
+        for name in own.keys() & entries.keys() - unfitting.keys():
+            own[name].data = entries[name]
+        return faults
 
     def _named_state(self) -> Iterator[tuple[str, Tensor]]:
         return self._named(Parameter, Buffer)

@@ -95,6 +95,8 @@ def test_load_state_dict_names_every_fault_and_loads_nothing():
     with pytest.raises(ValueError, match="missing: first.bias; unexpected: extra; inner.0.weight has shape") as caught:
         model.load_state_dict(state)
     assert "expected (3, 2)" in str(caught.value)
+    with pytest.raises(ValueError, match=r"layers.1.beta has dtype <U1, expected numbers"):
+        model.load_state_dict(before | {"layers.1.beta": np.array(["a", "b", "c"])})
     for name, value in model.state_dict().items():
         np.testing.assert_array_equal(value, before[name])
     model.load_state_dict(state, strict=False)
