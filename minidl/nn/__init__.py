@@ -3,7 +3,7 @@
 from minidl.nn import initializers
 from minidl.nn.activations import ELU, SELU, LeakyReLU, ReLU, Sigmoid, Softmax, Softplus, Tanh
 from minidl.nn.branches import AuxiliaryHeads, Concatenate, Identity, Residual, main_output
-from minidl.nn.dropout import Dropout
+from minidl.nn.dropout import AlphaDropout, Dropout, GaussianDropout, MaxDrop, PoolingDropout, SpatialDropout2d
 from minidl.nn.layers import Conv2d, Dense
 from minidl.nn.losses import MSE, CrossEntropy, LabelSmoothing, Loss, WithAuxiliary
 from minidl.nn.module import Module, Sequential, evaluating, observe
@@ -15,6 +15,7 @@ __all__ = [
     "ELU",
     "MSE",
     "SELU",
+    "AlphaDropout",
     "AuxiliaryHeads",
     "AvgPool2d",
     "BatchNorm",
@@ -25,20 +26,24 @@ __all__ = [
     "Dense",
     "Dropout",
     "Flatten",
+    "GaussianDropout",
     "GlobalAvgPool2d",
     "Identity",
     "LabelSmoothing",
     "LeakyReLU",
     "Loss",
+    "MaxDrop",
     "MaxPool2d",
     "Module",
     "Parameter",
+    "PoolingDropout",
     "ReLU",
     "Residual",
     "Sequential",
     "Sigmoid",
     "Softmax",
     "Softplus",
+    "SpatialDropout2d",
     "Tanh",
     "WithAuxiliary",
     "evaluating",

@@ -50,3 +50,22 @@ def avg_pool2d(x, size, stride=None):
     size, stride = _windows(x, size, stride, "avg_pool2d")
     shape = x.shape
     return pool.average_forward(x, size, stride), lambda g: pool.average_gradient(g, shape, size, stride)
+
+
+@differentiable
+def windows2d(x, size, stride=None):
+    """Return the elements of each window, row by row: (N, oh, ow, kh·kw, C). Their maximum or mean along axis 3 pools.
+
+    Where windows overlap a pixel appears once in each of them, and its gradients add up.
+
+    Parameters
+    ----------
+    x : (N, H, W, C)
+    size : int or (height, width)
+        The window. Rows and columns that do not fill a last window are left out.
+    stride : int or (vertical, horizontal), optional
+        Default: the size, so that windows do not overlap.
+    """
+    size, stride = _windows(x, size, stride, "windows2d")
+    shape = x.shape
+    return pool.windows_forward(x, size, stride), lambda g: pool.windows_gradient(g, shape, size, stride)

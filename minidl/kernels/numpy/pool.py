@@ -66,6 +66,21 @@ def average_gradient(g, shape, size, stride):
     return gradient
 
 
+@multilinear(0)
+def windows_forward(x, size, stride):
+    """Return the elements of each window, row by row: (N, oh, ow, kh·kw, C)."""
+    return array_module(x).stack(list(_taps(x, size, stride)), axis=3)
+
+
+@multilinear(0)
+def windows_gradient(g, shape, size, stride):
+    """Add up, for each pixel, the gradients of all windows that it lies in."""
+    gradient = array_module(g).zeros(shape, dtype=g.dtype)
+    for place, tap in enumerate(_taps(gradient, size, stride)):
+        tap += g[:, :, :, place]
+    return gradient
+
+
 def _taps(x, size, stride):
     """Yield, for each place (i, j) in the window, the view of x that holds it, one element for each window."""
     (kh, kw), (sh, sw) = size, stride
