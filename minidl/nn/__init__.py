@@ -7,9 +7,10 @@ from minidl.nn.dropout import AlphaDropout, Dropout, GaussianDropout, MaxDrop, P
 from minidl.nn.layers import Conv2d, Dense
 from minidl.nn.losses import MSE, CrossEntropy, LabelSmoothing, Loss, WithAuxiliary
 from minidl.nn.module import Module, Sequential, evaluating, observe
-from minidl.nn.normalization import BatchNorm
+from minidl.nn.normalization import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, SwitchableNorm
 from minidl.nn.parameter import Buffer, Parameter
 from minidl.nn.pooling import AvgPool2d, Flatten, GlobalAvgPool2d, MaxPool2d
+from minidl.nn.reparametrization import SpectralNorm, WeightStandardization
 
 __all__ = [
     "ELU",
@@ -28,8 +29,11 @@ __all__ = [
     "Flatten",
     "GaussianDropout",
     "GlobalAvgPool2d",
+    "GroupNorm",
     "Identity",
+    "InstanceNorm",
     "LabelSmoothing",
+    "LayerNorm",
     "LeakyReLU",
     "Loss",
     "MaxDrop",
@@ -44,7 +48,10 @@ __all__ = [
     "Softmax",
     "Softplus",
     "SpatialDropout2d",
+    "SpectralNorm",
+    "SwitchableNorm",
     "Tanh",
+    "WeightStandardization",
     "WithAuxiliary",
     "evaluating",
     "initializers",

@@ -10,7 +10,7 @@ from minidl.ops.convolution import conv2d
 from minidl.ops.dropout import alpha_dropout, dropout, gaussian_dropout
 from minidl.ops.elementwise import abs, arctan, clip, cos, exp, log, sin, sqrt, tanh
 from minidl.ops.losses import cross_entropy, mse
-from minidl.ops.normalization import batch_norm
+from minidl.ops.normalization import batch_norm, spectral_normalize, standardize
 from minidl.ops.pooling import avg_pool2d, max_pool2d, windows2d
 from minidl.ops.reductions import max, mean, min, sum
 from minidl.ops.shaping import broadcast_to, concatenate, getitem, join, pad, reshape, stack, transpose
@@ -19,6 +19,6 @@ __all__ = [
     "abs", "add", "alpha_dropout", "arctan", "avg_pool2d", "batch_norm", "broadcast_to", "clip", "concatenate",
     "conv2d", "cos", "cross_entropy", "divide", "dropout", "elu", "exp", "gaussian_dropout", "getitem", "join",
     "leaky_relu", "log", "log_softmax", "matmul", "max", "max_pool2d", "maximum", "mean", "min", "minimum", "mse",
-    "multiply", "negative", "pad", "power", "relu", "reshape", "selu", "sigmoid", "sin", "softmax", "softplus", "sqrt",
-    "stack", "subtract", "sum", "tanh", "transpose", "where", "windows2d",
+    "multiply", "negative", "pad", "power", "relu", "reshape", "selu", "sigmoid", "sin", "softmax", "softplus",
+    "spectral_normalize", "sqrt", "stack", "standardize", "subtract", "sum", "tanh", "transpose", "where", "windows2d",
 ]  # fmt: skip

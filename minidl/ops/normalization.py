@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from minidl.tensor import differentiable
+
+
+def _sum(x, axes):
+    """Return the sum over the axes, which keep size 1.
+
+    One axis after the other: short sums round less, and whole rows are added at once, which is faster.
+    """
+    for axis in axes:
+        x = x.sum(axis=axis, keepdims=True)
+    return x
+
+
+def _mean(x, axes):
+    return _sum(x, axes) / math.prod(x.shape[axis] for axis in axes)
 
 
 @differentiable
@@ -49,13 +65,13 @@ def batch_norm(x, gamma, beta, *, eps=1e-5, running=None, observe=None):
         )
     if x.size == 0:
         raise ValueError(f"batch_norm: x has shape {x.shape}: the batch is empty")
-    axes = tuple(range(x.ndim - 1))
+    axes = range(x.ndim - 1)
     if running is None:
-        mean = x.mean(axis=axes)
+        mean = _mean(x, axes)
         centered = x - mean
-        variance = (centered * centered).mean(axis=axes)
+        variance = _mean(centered * centered, axes)
         if observe is not None:
-            observe(mean, variance)
+            observe(mean.reshape(channels), variance.reshape(channels))
     else:
         mean, variance = running
         centered = x - mean
@@ -66,10 +82,108 @@ def batch_norm(x, gamma, beta, *, eps=1e-5, running=None, observe=None):
         scale = gamma * inverse_deviation
         if running is not None:
             return g * scale
-        return scale * (g - g.mean(axis=axes) - x_hat * (g * x_hat).mean(axis=axes))
+        return scale * (g - _mean(g, axes) - x_hat * _mean(g * x_hat, axes))
 
     return gamma * x_hat + beta, (
         by_x,
-        lambda g: (g * x_hat).sum(axis=axes),
-        lambda g: g.sum(axis=axes),
+        lambda g: _sum(g * x_hat, axes).reshape(channels),
+        lambda g: _sum(g, axes).reshape(channels),
     )
+
+
+@differentiable
+def standardize(x, axes, *, eps=1e-5, eps_inside=True):
+    r"""Shift and scale x to mean 0 and variance 1 over the axes: the core of layer, instance and group normalization.
+
+    .. math:: \hat x = \frac{x-\mu}{s}, \qquad s = \sqrt{\sigma^2+\epsilon} \quad\text{or}\quad s = \sigma+\epsilon
+
+    with the mean :math:`\mu` and the biased variance :math:`\sigma^2` over the axes. Both depend on x:
+
+    .. math:: \frac{\partial L}{\partial x} = \frac1s \big(g - \overline{g} - d\,\overline{g \hat x}\big),
+              \qquad d = \frac{\partial s}{\partial x}\,m
+
+    where the bar is the mean over the m values along the axes; :math:`d = \hat x` with ε inside the root, and
+    :math:`d = (x-\mu)/\sigma` with ε outside.
+
+    Parameters
+    ----------
+    x : array
+    axes : sequence of int
+        The axes over which mean and variance are taken.
+    eps : float, default 1e-5
+        ε. Values that are all equal, or alone, become 0 and get finite gradients.
+    eps_inside : bool, default True
+        Whether ε stands inside the root. Outside, at σ = 0, d counts as 0, which is the exact derivative.
+
+    Raises
+    ------
+    ValueError
+        If x is empty or has no such axis.
+
+    Notes
+    -----
+    N §1.1.5. ε is inside for activations (Ioffe and Szegedy 2015) and outside for weights (Qiao et al. 2019).
+    """
+    if x.size == 0:
+        raise ValueError(f"standardize: x has shape {x.shape}, so there is nothing to average")
+    if any(not -x.ndim <= axis < x.ndim for axis in axes):
+        raise ValueError(f"standardize: axes is {tuple(axes)}, but x has {x.ndim} axes")
+    centered = x - _mean(x, axes)
+    variance = _mean(centered * centered, axes)
+    if eps_inside:
+        inverse = 1 / np.sqrt(variance + eps)
+    else:
+        varies = variance > 0
+        deviation = np.sqrt(np.where(varies, variance, 1))  # 1 stands in for 0, where the root has no derivative
+        inverse = 1 / (deviation * varies + eps)
+    x_hat = centered * inverse
+
+    def derivative(g):
+        d = x_hat if eps_inside else centered / deviation
+        return inverse * (g - _mean(g, axes) - d * _mean(g * x_hat, axes))
+
+    return x_hat, derivative
+
+
+@differentiable
+def spectral_normalize(w, u, v):
+    r"""Divide a weight by its spectral norm, the largest singular value of its matrix.
+
+    .. math:: y = \frac{w}{\sigma}, \qquad \sigma = v^T w\,u, \qquad
+              \frac{\partial L}{\partial w} = \frac1\sigma \Big(g - \big(\textstyle\sum g \odot y\big)\, v u^T\Big)
+
+    u and v are unit vectors and count as constants: for the singular vectors of σ the derivative is nevertheless the
+    full one, since σ is stationary in them.
+
+    Parameters
+    ----------
+    w : (…, out)
+        Seen as the matrix of shape (rest, out).
+    u : (out,)
+    v : (rest,)
+        Estimates of the right and left singular vectors. Where they give no σ > 0, as for w = 0, y is w itself.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit.
+
+    Notes
+    -----
+    Miyato et al. 2018, equations 8 and 12, who write the transposed matrix.
+    """
+    shape, outputs = w.shape, w.shape[-1:]
+    if u.shape != outputs or v.shape != (math.prod(shape[:-1]),):
+        raise ValueError(
+            f"spectral_normalize: w has shape {shape}, u {u.shape} and v {v.shape}; "
+            f"expected u of shape {outputs} and v of shape {(math.prod(shape[:-1]),)}"
+        )
+    sigma = v @ w.reshape(-1, *outputs) @ u
+    positive = sigma > 0
+    sigma = np.where(positive, sigma, 1)
+    y = w / sigma
+
+    def by_w(g):
+        return (g - positive * (g * y).sum() * (v[:, None] * u).reshape(shape)) / sigma
+
+    return y, by_w

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hypothesis.strategies as st
+import numpy as np
 
 from minidl import ops
 
@@ -21,6 +22,25 @@ def batch_norm(data, rng):
     return Sample(call, (x, rng.standard_normal(channels), rng.standard_normal(channels)))
 
 
+def standardize(data, rng):
+    size, axes = data.draw(
+        st.sampled_from([((4, 3), (0,)), ((2, 5), (-1,)), ((2, 3, 2, 3), (1, 2)), ((2, 2, 3, 2, 2), (1, 2, -1))])
+    )
+    settings = {"eps": data.draw(st.sampled_from([1e-3, 0.5])), "eps_inside": data.draw(st.booleans())}
+    return Sample(lambda x: ops.standardize(x, axes, **settings), (2 * rng.standard_normal(size) + 3,))
+
+
+def spectral_normalize(data, rng):
+    size = data.draw(st.sampled_from([(4, 3), (1, 2), (3, 1), (2, 1, 3, 2)]))
+    w = rng.standard_normal(size) + 1
+    v, _, u = np.linalg.svd(w.reshape(-1, size[-1]), full_matrices=False)
+    u, v = (x + 0.2 * rng.uniform(-1, 1, x.shape) for x in (u[0], v[:, 0]))
+    sign = data.draw(st.sampled_from([1, 1, -1]))  # vectors that give no positive norm divide by 1
+    return Sample(lambda w: ops.spectral_normalize(w, u.astype(w.dtype), sign * v.astype(w.dtype)), (w,))
+
+
 CASES: dict[str, Case] = {
     "batch_norm": Case(batch_norm, analytic=True),
+    "spectral_normalize": Case(spectral_normalize, analytic=True),
+    "standardize": Case(standardize, analytic=True),
 }
