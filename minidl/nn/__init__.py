@@ -1,21 +1,24 @@
 """Layers, losses and what they are built from."""
 
 from minidl.nn import initializers
-from minidl.nn.activations import ELU, SELU, LeakyReLU, ReLU, Sigmoid, Softmax, Softplus, Tanh
+from minidl.nn.activations import ELU, GELU, SELU, Activation, LeakyReLU, ReLU, Sigmoid, Softmax, Softplus, Tanh
 from minidl.nn.branches import AuxiliaryHeads, Concatenate, Identity, Residual, main_output
 from minidl.nn.dropout import AlphaDropout, Dropout, GaussianDropout, MaxDrop, PoolingDropout, SpatialDropout2d
-from minidl.nn.layers import Conv2d, Dense
+from minidl.nn.initialization import initialize
+from minidl.nn.layers import Conv2d, ConvTranspose2d, Dense
 from minidl.nn.losses import MSE, CrossEntropy, LabelSmoothing, Loss, WithAuxiliary
 from minidl.nn.module import Module, Sequential, evaluating, observe
 from minidl.nn.normalization import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, SwitchableNorm
 from minidl.nn.parameter import Buffer, Parameter
-from minidl.nn.pooling import AvgPool2d, Flatten, GlobalAvgPool2d, MaxPool2d
+from minidl.nn.pooling import AvgPool2d, Flatten, GlobalAvgPool2d, MaxPool2d, Upsample2d
 from minidl.nn.reparametrization import SpectralNorm, WeightStandardization
 
 __all__ = [
     "ELU",
+    "GELU",
     "MSE",
     "SELU",
+    "Activation",
     "AlphaDropout",
     "AuxiliaryHeads",
     "AvgPool2d",
@@ -23,6 +26,7 @@ __all__ = [
     "Buffer",
     "Concatenate",
     "Conv2d",
+    "ConvTranspose2d",
     "CrossEntropy",
     "Dense",
     "Dropout",
@@ -51,9 +55,11 @@ __all__ = [
     "SpectralNorm",
     "SwitchableNorm",
     "Tanh",
+    "Upsample2d",
     "WeightStandardization",
     "WithAuxiliary",
     "evaluating",
+    "initialize",
     "initializers",
     "main_output",
     "observe",

@@ -1,4 +1,4 @@
-"""Layers without weights that pool or move the values of an image."""
+"""Layers without weights that pool, enlarge or move the values of an image."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from minidl import ops
 from minidl.nn.module import Module
 from minidl.ops.arguments import pair
+from minidl.ops.upsampling import checked_mode
 from minidl.tensor import Tensor
 
 
@@ -38,6 +39,20 @@ class AvgPool2d(Module):
 
     def describe(self) -> str:
         return f"size={self.size}, stride={self.stride}"
+
+
+class Upsample2d(Module):
+    """Images enlarged by a whole number, "nearest" or "bilinear" (`ops.upsample2d`)."""
+
+    def __init__(self, scale: int | tuple[int, int], mode: str = "nearest") -> None:
+        self.scale = pair(scale, "Upsample2d", "scale", 1)
+        self.mode = checked_mode(mode, "Upsample2d")
+
+    def forward(self, x: Any) -> Tensor:
+        return ops.upsample2d(x, self.scale, self.mode)
+
+    def describe(self) -> str:
+        return f"scale={self.scale}, mode={self.mode!r}"
 
 
 class GlobalAvgPool2d(Module):

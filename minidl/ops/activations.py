@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
+import math
+
 import numpy as np
 
+from minidl.backend import array_module
+from minidl.forward import Dual
 from minidl.tensor import differentiable
 
 SELU_SCALE = 1.0507009873554805  # λ of Klambauer et al. 2017
 SELU_ALPHA = 1.6732632423543772  # α of the same
+GELU_SLOPE = 2 * math.sqrt(2 / math.pi)  # twice √(2/π) of Hendrycks and Gimpel 2016
+GELU_CUBIC = 0.044715  # of the same
 
 
 @differentiable
@@ -38,6 +45,54 @@ def selu(x):
     """
     bent = SELU_ALPHA * np.expm1(np.minimum(x, 0))
     return SELU_SCALE * np.where(x > 0, x, bent), lambda g: g * (SELU_SCALE * np.where(x > 0, 1, bent + SELU_ALPHA))
+
+
+@differentiable
+def gelu(x, approximate="none"):
+    r"""Return x · Φ(x), where Φ is the distribution function of N(0, 1) (Hendrycks and Gimpel 2016).
+
+    .. math:: y = x\,\Phi(x), \quad \Phi(x) = \tfrac12 \big(1 + \mathrm{erf}(x / \sqrt 2)\big), \qquad
+              y' = \Phi(x) + x\,\varphi(x), \quad \varphi(x) = e^{-x^2/2} / \sqrt{2\pi}
+
+    Parameters
+    ----------
+    x : array
+    approximate : {"none", "tanh"}, default "none"
+        "tanh" replaces Φ(x) by :math:`\tfrac12 (1 + \tanh u)` with :math:`u = \sqrt{2/\pi}\,(x + 0.044715\,x^3)`,
+        which the first transformers were trained with; y then differs by up to 0.0005.
+
+    Raises
+    ------
+    ValueError
+        If `approximate` is neither of the two.
+    """
+    near = np.maximum(-40, np.minimum(x, 40))  # beyond, Φ is 0 or 1 and φ is 0, and x² or x³ could overflow
+    if checked_approximation(approximate, "gelu") == "none":
+        phi = _normal_distribution(near)
+        return x * phi, lambda g: g * (phi + x * _normal_density(near))
+    u2 = GELU_SLOPE * (near + GELU_CUBIC * near**3)  # 2u, because (1 + tanh u) / 2 is the sigmoid of 2u
+    phi = _sigmoid(u2)
+    return x * phi, lambda g: g * (phi + x * phi * _sigmoid(-u2) * (GELU_SLOPE * (1 + 3 * GELU_CUBIC * near**2)))
+
+
+def checked_approximation(approximate, who):
+    """Return "none" or "tanh"; raise in the name of `who` if it is neither."""
+    if approximate not in ("none", "tanh"):
+        raise ValueError(f"{who}: approximate is {approximate!r}, expected 'none' or 'tanh'")
+    return approximate
+
+
+def _normal_distribution(x):
+    """Return Φ(x), precise in both tails."""
+    if isinstance(x, Dual):
+        return Dual(_normal_distribution(x.value), _normal_density(x.value) * x.tangents)
+    # imported here, because it takes longer to import than all the rest
+    special = importlib.import_module("scipy.special" if array_module(x) is np else "cupyx.scipy.special")
+    return special.ndtr(x)
+
+
+def _normal_density(x):
+    return np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
 
 
 @differentiable

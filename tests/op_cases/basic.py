@@ -68,6 +68,11 @@ def elu(data, rng):
     return Sample(lambda x: ops.elu(x, alpha), (without_zero(rng, shape(data)),))
 
 
+def gelu(data, rng):
+    approximate = data.draw(st.sampled_from(["none", "tanh"]))
+    return Sample(lambda x: ops.gelu(x, approximate), (2 * rng.standard_normal(shape(data)),))
+
+
 def along_axis(op):
     def draw(data, rng):
         size = shape(data, low=1)
@@ -168,6 +173,7 @@ CASES: dict[str, Case] = {
     "divide": Case(binary(ops.divide, y_domain=without_zero), analytic=True),
     "elu": Case(elu),
     "exp": Case(unary(ops.exp), analytic=True),
+    "gelu": Case(gelu, analytic=True),
     "getitem": Case(getitem, analytic=True),
     "join": Case(join, analytic=True),
     "leaky_relu": Case(leaky_relu),
