@@ -18,6 +18,7 @@ from minidl.tensor import Tensor, differentiable
 
 if TYPE_CHECKING:
     from minidl import data, models, nn, optim, studies, surfaces, training, viz
+    from minidl.viz import draw_graph
 
 __version__ = "0.1.0"
 
@@ -25,9 +26,11 @@ _ON_DEMAND = ("data", "models", "nn", "optim", "studies", "surfaces", "training"
 
 
 def __getattr__(name: str) -> Any:
-    """Import a subpackage when it is first asked for, so that the command line starts fast."""
+    """Import a subpackage, or what draws, when it is first asked for, so that the command line starts fast."""
     if name in _ON_DEMAND:
         return importlib.import_module(f"minidl.{name}")
+    if name == "draw_graph":
+        return importlib.import_module("minidl.viz").draw_graph
     raise AttributeError(f"module 'minidl' has no attribute '{name}'")
 
 
@@ -39,6 +42,7 @@ __all__ = [
     "data",
     "device",
     "differentiable",
+    "draw_graph",
     "gpu_status",
     "hessian",
     "jacobian",

@@ -3,6 +3,7 @@
 from minidl.viz.animation import race_animation
 from minidl.viz.counterexample import amsgrad_counterexample
 from minidl.viz.curves import LearningCurve, small_multiples
+from minidl.viz.graph import Graph, draw_graph
 from minidl.viz.inside import effective_steps, inside_one_step
 from minidl.viz.momentum import heavy_ball_rate, momentum_map
 from minidl.viz.page import race_page, write_race_page
@@ -18,9 +19,11 @@ __all__ = [
     "ACCENT",
     "FAINT",
     "INK",
+    "Graph",
     "LearningCurve",
     "Race",
     "amsgrad_counterexample",
+    "draw_graph",
     "effective_steps",
     "heavy_ball_rate",
     "inside_one_step",

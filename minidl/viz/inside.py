@@ -17,13 +17,12 @@ from minidl.optim import Optimizer, catalogue
 from minidl.surfaces import Problem
 from minidl.tensor import Tensor
 from minidl.viz.sensitivity import in_sentence
-from minidl.viz.style import ACCENT, FAINT, HEADER, INK, QUIET, plain, titled_figure
+from minidl.viz.style import ACCENT, FAINT, HEADER, INK, OTHER, QUIET, plain, titled_figure
 
 METHODS = ("sgd", "heavyball", "nesterov", "adagrad", "rmsprop", "adam", "amsgrad")
 COLUMNS = 4
 WINDOW = 11  # steps that a bold line of `effective_steps` looks at together
 ROUNDING = 1000 * np.finfo(float).eps  # a coordinate that moves by less than this part of itself has converged
-OTHER = "#d55e00"  # beside ACCENT: an orange that everybody can tell from blue
 SHARE = 0.01  # default η of a method that divides by a root, in widths of the domain …
 SHARES = {"adagrad": 0.03, "amsgrad": 0.003}  # … AdaGrad's steps soon shrink; AMSGrad's, biased, start long
 

@@ -15,6 +15,7 @@ from minidl.files import replacing
 INK = "#22262b"
 QUIET = "#5b6470"
 ACCENT = "#1c5fc4"
+OTHER = "#d55e00"  # beside ACCENT: an orange that everybody can tell from blue
 FAINT = "#c9ced6"
 GRID = "#eceff3"
 HEADER = 0.75  # inches at the top for a title and a line below it
