@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from minidl import backend
 
+Augment = Callable[[Any, np.random.Generator], Any]
+
 
 class Loader:
     """Iterates over a dataset in batches (x, y), on the current device.
 
     Each pass is shuffled anew by `seed` and the number of the pass, and by nothing else: the same seed gives the same
-    batches on every machine, and setting `epoch` continues an interrupted run with the batches that it would have had.
+    batches on every machine, and setting `epoch` continues an interrupted run with the batches that it would have had;
+    `batches` does so in the middle of a pass.
 
     Parameters
     ----------
@@ -25,6 +28,11 @@ class Loader:
     seed : int, default 0
     drop_last : bool, default False
         Whether to leave out a last batch that is not full.
+    augment : callable, optional
+        Called as `augment(x, generator)` with the inputs of every batch: an array (B, …) on the current device, which
+        it may change, and a NumPy generator, seeded by `seed`, the number of the pass and that of the batch, and by
+        nothing else, so that it does not matter what was drawn before. It returns the inputs to use instead: B of them,
+        on the same device, of the same dtype if that is floating-point; their shape may be another.
 
     Attributes
     ----------
@@ -35,10 +43,24 @@ class Loader:
     ------
     ValueError, TypeError
         Empty data, different lengths, NaN or infinite values, a batch size below 1, or no full batch with `drop_last`.
+
+    Examples
+    --------
+    >>> def noise(x, generator):
+    ...     return x + 0.1 * generator.standard_normal(x.shape, dtype=np.float32)
+    >>> train = data.Loader(x, y, batch_size=64, augment=noise)
     """
 
     def __init__(
-        self, x: Any, y: Any, batch_size: int = 128, shuffle: bool = True, *, seed: int = 0, drop_last: bool = False
+        self,
+        x: Any,
+        y: Any,
+        batch_size: int = 128,
+        shuffle: bool = True,
+        *,
+        seed: int = 0,
+        drop_last: bool = False,
+        augment: Augment | None = None,
     ) -> None:
         self.x, self.y = np.asarray(x), np.asarray(y)
         if not isinstance(batch_size, (int, np.integer)) or isinstance(batch_size, bool) or batch_size < 1:
@@ -58,6 +80,9 @@ class Loader:
                 first = np.argwhere(~np.isfinite(values))[0].tolist()
                 raise ValueError(f"Loader: {name} contains NaN or infinite values, the first at {first}")
         self.batch_size, self.shuffle, self.drop_last = int(batch_size), shuffle, drop_last
+        if augment is not None and not callable(augment):
+            raise TypeError(f"Loader: augment is {augment!r}, expected a callable")
+        self.augment = augment
         self.seed = backend.check_seed(seed, "Loader")
         self.epoch = 0
 
@@ -66,10 +91,58 @@ class Loader:
         return full + (rest > 0 and not self.drop_last)
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        return self.batches()
+
+    def batches(self, skip: int = 0) -> Iterator[tuple[Any, Any]]:
+        """Begin a pass, and leave out its first `skip` batches, which are not loaded; `iter(loader)` skips none."""
+        if not isinstance(skip, (int, np.integer)) or not 0 <= skip <= len(self):
+            raise ValueError(f"Loader.batches: skip is {skip!r}, expected an integer from 0 to {len(self)}")
+        return self._pass(skip)
+
+    def _pass(self, skip: int) -> Iterator[tuple[Any, Any]]:
+        epoch = self.epoch
+        self.epoch += 1
         order = np.arange(len(self.x))
         if self.shuffle:
-            np.random.default_rng([self.seed, self.epoch]).shuffle(order)
-        self.epoch += 1
-        for i in range(len(self)):
+            np.random.default_rng([self.seed, epoch]).shuffle(order)
+        for i in range(skip, len(self)):
             rows = order[i * self.batch_size : (i + 1) * self.batch_size]
-            yield backend.asarray(self.x[rows]), backend.asarray(self.y[rows])
+            x, y = backend.asarray(self.x[rows]), backend.asarray(self.y[rows])
+            yield (x if self.augment is None else self._augmented(x, epoch, i)), y
+
+    def _augmented(self, x: Any, epoch: int, batch: int) -> Any:
+        seeds = np.random.SeedSequence(self.seed, spawn_key=(epoch, batch))  # apart from that of the shuffling
+        count, dtype = len(x), x.dtype
+        x = backend.asarray(self.augment(x, np.random.default_rng(seeds)))  # type: ignore[misc]
+        if x.ndim == 0 or len(x) != count:
+            raise ValueError(f"Loader: augment returned the shape {x.shape}, expected {count} samples, as it was given")
+        if dtype.kind == "f" and x.dtype != dtype:
+            raise TypeError(f"Loader: augment returned {x.dtype}, expected the dtype that it was given, {dtype}")
+        return x
+
+    # -- saving and loading
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the passes begun so far, and what the batches depend on, but for the data themselves."""
+        return {"epoch": self.epoch, "samples": len(self.x), "augment": self.augment is not None} | {
+            name: getattr(self, name) for name in ("batch_size", "shuffle", "drop_last", "seed")
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with the pass that comes next in what `state_dict` returned.
+
+        Raises
+        ------
+        ValueError
+            Naming every setting that is another one, so that the batches would be others.
+        """
+        own = self.state_dict()
+        if not isinstance(state, dict) or state.keys() != own.keys():
+            raise ValueError(f"Loader.load_state_dict: the state is {state!r}, expected the entries {list(own)}")
+        differ = [name for name in own if name != "epoch" and own[name] != state[name]]
+        if differ:
+            wrong = ", ".join(f"{name} is {own[name]}, in the state {state[name]}" for name in differ)
+            raise ValueError(f"Loader.load_state_dict: the batches would be others: {wrong}")
+        if not isinstance(state["epoch"], int) or state["epoch"] < 0:
+            raise ValueError(f"Loader.load_state_dict: epoch is {state['epoch']!r}, expected a non-negative integer")
+        self.epoch = state["epoch"]

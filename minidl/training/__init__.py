@@ -1,6 +1,7 @@
 """Training: the loop, what watches it, and its record."""
 
-from minidl.training.callbacks import Callback, ProgressBar
+from minidl.training.callbacks import Callback, Checkpoint, ProgressBar
+from minidl.training.checkpoint import load_checkpoint, save_checkpoint
 from minidl.training.diagnosis import NonFiniteLossError
 from minidl.training.history import History
 from minidl.training.minimize import Minimized, minimize
@@ -10,6 +11,7 @@ from minidl.training.trainer import Trainer
 
 __all__ = [
     "Callback",
+    "Checkpoint",
     "EarlyStopping",
     "History",
     "Minimized",
@@ -22,5 +24,7 @@ __all__ = [
     "StoppingRule",
     "Trainer",
     "find_rate",
+    "load_checkpoint",
     "minimize",
+    "save_checkpoint",
 ]

@@ -2,28 +2,164 @@
 
 from __future__ import annotations
 
+import copy
+import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from minidl.files import writable_folder
+from minidl.ops.arguments import positive_integer
+from minidl.training.checkpoint import save_checkpoint
+from minidl.training.diagnosis import all_finite
 
 if TYPE_CHECKING:
     from minidl.training.trainer import Trainer
 
 
 class Callback:
-    """The base: override what is needed. `trainer.history` holds what has happened; `trainer.stop(reason)` ends it."""
+    """The base: override what is needed. `trainer.history` holds what has happened; `trainer.stop(reason)` ends it.
+
+    Callbacks are told in their order, but a `Checkpoint` last, so that it saves what the others have made of the step;
+    of the end they are told in reverse, and all of them, also after an error. Name in `state` the attributes that a
+    checkpoint shall keep: numbers, strings, arrays, None, and lists and dictionaries of them. A fit that goes on from a
+    checkpoint calls `on_start`, then `load_state_dict`, which sets them.
+    """
+
+    state: ClassVar[tuple[str, ...]] = ()
 
     def on_start(self, trainer: Trainer) -> None:
-        """Before the first step of a `fit`."""
+        """Before the first step of a `fit`; if it goes on from a checkpoint, the trainer stands there already."""
 
     def on_step(self, trainer: Trainer) -> None:
         """After a step; `trainer.history.steps[-1]` is its record."""
+
+    def on_stop(self, trainer: Trainer) -> None:
+        """After the last step, if the training was stopped in an epoch; its validation and record come next."""
 
     def on_epoch(self, trainer: Trainer) -> None:
         """After an epoch and its validation; `trainer.history.epochs[-1]` is its record."""
 
     def on_end(self, trainer: Trainer) -> None:
-        """After the last step, also after an error."""
+        """After everything else, also after an error."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the attributes that `state` names."""
+        return {name: getattr(self, name) for name in self.state}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned.
+
+        Raises
+        ------
+        ValueError
+            If an entry is missing or unexpected. Nothing has been loaded then.
+        """
+        if state.keys() != set(self.state):
+            who = f"{type(self).__name__}.load_state_dict"
+            raise ValueError(f"{who}: the entries are {sorted(state)}, expected {sorted(self.state)}")
+        vars(self).update(state)
+
+
+def states_of(callbacks: Sequence[Callback]) -> list[dict[str, Any]]:
+    """Return class and state of each callback that has a state."""
+    states = [{"class": type(callback).__name__, "state": callback.state_dict()} for callback in callbacks]
+    return [each for each in states if each["state"]]
+
+
+def assigned(states: list[dict[str, Any]], callbacks: Sequence[Callback]) -> list[tuple[Callback, dict[str, Any]]]:
+    """Return what `states_of` returned, each with the callback of its class that shall load it; nothing is loaded yet.
+
+    Raises
+    ------
+    ValueError
+        If there is no such callback, or it refuses the state.
+    """
+    left, pairs = list(callbacks), []
+    for each in states:
+        callback = next((callback for callback in left if type(callback).__name__ == each["class"]), None)
+        if callback is None:
+            raise ValueError(f"it holds the state of {each['class']}, which is not among the callbacks")
+        copy.copy(callback).load_state_dict(each["state"])
+        left.remove(callback)
+        pairs.append((callback, each["state"]))
+    return pairs
+
+
+class Checkpoint(Callback):
+    """Saves the training to one file, from which `fit` goes on as if it had never stopped, bit by bit.
+
+    It saves as often as you say, and when the training ends: because its epochs are done, by a stopping rule, or by
+    Ctrl-C. Not after an error, and not while a weight is NaN or infinite: then the last good file stays.
+
+    Parameters
+    ----------
+    path : path
+        Of the file; its folder is made if it is missing.
+    every_epochs : int or None, default 1
+    every_steps : int or None, default None
+        Steps of this fit. A step in the middle of an epoch is as good a place to go on from as its end.
+
+    Raises
+    ------
+    OSError
+        From `fit`, naming the path, if the file cannot be written. The last one is still there.
+
+    Notes
+    -----
+    Safe against SIGKILL and power failure at any moment: see `save_checkpoint`, which says what is saved. Here it is
+    the Trainer too: its counters, the running means of the epoch, the history, and the callbacks' states.
+
+    Examples
+    --------
+    >>> path = Path("run.safetensors")
+    >>> trainer = training.Trainer(model, optimizer, callbacks=[training.Checkpoint(path)])
+    >>> trainer.fit(train, validation, epochs=30, resume=path if path.exists() else None)
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], every_epochs: int | None = 1, every_steps: int | None = None
+    ) -> None:
+        self.path = Path(path)
+        for name, value in (("every_epochs", every_epochs), ("every_steps", every_steps)):
+            if value is not None:
+                positive_integer(value, "Checkpoint", name)
+        self.every_epochs, self.every_steps = every_epochs, every_steps
+
+    def on_start(self, trainer: Trainer) -> None:
+        writable_folder(self.path.parent, "Checkpoint")
+        if self.path.is_dir():
+            raise OSError(f"Checkpoint: {self.path} is a folder, expected the path of a file")
+        self._saved = trainer.steps_done
+        self._over = False
+
+    def on_step(self, trainer: Trainer) -> None:
+        if self.every_steps and trainer.steps_done % self.every_steps == 0:
+            self._save(trainer)
+
+    def on_stop(self, trainer: Trainer) -> None:
+        self._end(trainer)  # here and not later, where the epoch would seem to be done
+
+    def on_epoch(self, trainer: Trainer) -> None:
+        if self.every_epochs and trainer.epoch % self.every_epochs == 0 and not self._over:
+            self._save(trainer)
+
+    def on_end(self, trainer: Trainer) -> None:
+        if trainer.history.stopped != "an error":
+            self._end(trainer)
+
+    def _end(self, trainer: Trainer) -> None:
+        if not self._over and trainer.steps_done > self._saved:
+            self._save(trainer)
+        self._over = True
+
+    def _save(self, trainer: Trainer) -> None:
+        tensors = (*trainer.model.parameters(), *(buffer for _, buffer in trainer.model.named_buffers()))
+        if all(all_finite(tensor.data) for tensor in tensors):
+            save_checkpoint(self.path, **trainer.parts)
+            self._saved = trainer.steps_done
 
 
 def describe_epoch(record: dict[str, Any]) -> str:
@@ -56,7 +192,9 @@ class ProgressBar(Callback):
         columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[figures]}"))
         self._live = Progress(*columns, TimeRemainingColumn(), console=console)
         self._live.start()
-        self._task = self._live.add_task("epoch 1", total=trainer.steps_per_epoch * trainer.epochs, figures="")
+        total = trainer.steps_per_epoch * trainer.epochs
+        description = f"epoch {max(1, trainer.epoch)}/{trainer.epochs}"
+        self._task = self._live.add_task(description, total=total, completed=trainer.steps_done, figures="")
         self._drawn = 0.0
 
     def on_step(self, trainer: Trainer) -> None:

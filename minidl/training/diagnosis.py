@@ -32,6 +32,16 @@ class NonFiniteLossError(ArithmeticError):
         self.where = where
 
 
+def random_generators(model: nn.Module) -> dict[str, np.random.Generator]:
+    """Return what a forward pass draws from: the generators that modules hold, by name, and the thread's."""
+    return {"the thread's": default_generator()} | {
+        f"{path}.{name}" if path else name: value
+        for path, module in model.named_modules()
+        for name, value in vars(module).items()
+        if isinstance(value, np.random.Generator)
+    }
+
+
 class Rewind:
     """Everything but the weights that a forward pass changes: buffers and random generators.
 
@@ -42,8 +52,7 @@ class Rewind:
 
     def __init__(self, model: nn.Module) -> None:
         self._buffers = [buffer for _, buffer in model.named_buffers()]
-        own = (value for _, module in model.named_modules() for value in vars(module).values())
-        self._generators = [default_generator(), *(value for value in own if isinstance(value, np.random.Generator))]
+        self._generators = list(random_generators(model).values())
 
     def mark(self) -> None:
         """Remember the present state."""
@@ -61,7 +70,7 @@ class Rewind:
 @no_grad()
 def first_non_finite(model: nn.Module, x: Any) -> str:
     """Run the model again and describe the first value that is not finite: input, weight, layer's output or loss."""
-    if not _finite(x):
+    if not all_finite(x):
         return "the input batch"
     names = {id(module): name or "the model" for name, module in model.named_modules()}
     found: list[str] = []
@@ -70,10 +79,10 @@ def first_non_finite(model: nn.Module, x: Any) -> str:
         if found:
             return
         layer = f"layer '{names[id(module)]}' ({type(module).__name__})"
-        bad = [name for name, parameter in module.named_parameters() if not _finite(parameter.data)]
+        bad = [name for name, parameter in module.named_parameters() if not all_finite(parameter.data)]
         if bad:
             found.append(f"the weights of {layer}: {', '.join(bad)}")
-        elif not _finite(nn.main_output(output).data):
+        elif not all_finite(nn.main_output(output).data):
             found.append(f"the output of {layer}")
 
     with nn.observe(look):
@@ -81,5 +90,6 @@ def first_non_finite(model: nn.Module, x: Any) -> str:
     return found[0] if found else "the loss itself, from finite outputs"
 
 
-def _finite(values: Any) -> bool:
+def all_finite(values: Any) -> bool:
+    """Say whether an array contains neither NaN nor ±∞."""
     return bool(array_module(values).isfinite(values).all())

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from minidl.files import replacing
 
@@ -24,7 +28,7 @@ class History:
         `validation_accuracy` if there is validation data, `rate`, `seconds` (of training alone, in this epoch).
         Accuracies are fractions and present only where labels are class indices.
     stopped : str
-        Why the run ended: "epochs done", "interrupted", a callback's reason, or "an error".
+        Why the run ended: "epochs done", "interrupted", a callback's reason, or "an error"; empty while it is running.
     """
 
     steps: list[dict[str, Any]] = field(default_factory=list)
@@ -64,3 +68,39 @@ class History:
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise ValueError(f"History.load: line {number} of {path} is not a record of a run: {error}") from error
         return history
+
+    # -- in a checkpoint
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the records as columns: a million steps would be slow as a million dictionaries."""
+        return {"steps": _columns(self.steps), "epochs": _columns(self.epochs), "stopped": self.stopped}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        steps, epochs = _records(state["steps"]), _records(state["epochs"])
+        self.steps, self.epochs, self.stopped = steps, epochs, state["stopped"]
+
+
+def _columns(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return records of the same entries as columns, and others as they are."""
+    names = list(records[0]) if records else []
+    if names and set(map(len, records)) == {len(names)}:
+        with contextlib.suppress(KeyError):
+            return {"names": names, "columns": [_column(list(map(itemgetter(name), records))) for name in names]}
+    return {"records": list(records)}
+
+
+def _column(values: list[Any]) -> Any:
+    """Return an array, where it gives the very same values back, or else the list."""
+    kinds = set(map(type, values))
+    if kinds in ({float}, {int}):
+        with contextlib.suppress(OverflowError):  # an integer of more than 64 bits
+            return np.array(values, np.float64 if kinds == {float} else np.int64)
+    return values
+
+
+def _records(state: dict[str, Any]) -> list[dict[str, Any]]:
+    if "records" in state:
+        return list(state["records"])
+    columns = (column.tolist() if isinstance(column, np.ndarray) else column for column in state["columns"])
+    return [dict(zip(state["names"], row, strict=True)) for row in zip(*columns, strict=True)]

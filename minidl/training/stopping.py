@@ -119,18 +119,21 @@ class SmallChange(StoppingRule):
         loss of a step is noisy, and two of them may be close by chance.
     """
 
+    state = ("before",)
+
     def __init__(self, eps: float, every: str = "step") -> None:
         self.eps = number(eps, "SmallChange", "eps", "(0, inf)")
         if every not in ("step", "epoch"):
             raise ValueError(f"SmallChange: every is {every!r}, expected 'step' or 'epoch'")
         self.every = every
+        self.start(None)
 
     def start(self, W: Any) -> None:
-        self._before = math.nan
+        self.before = math.nan
 
     def check(self, t: int, W: Any, e: float) -> str | None:
-        change = abs(e - self._before)
-        self._before = e
+        change = abs(e - self.before)
+        self.before = e
         return f"SmallChange: |Δe| = {change:.2g} < {self.eps:g} at {self.every} {t}" if change < self.eps else None
 
 
@@ -160,6 +163,7 @@ class EarlyStopping(StoppingRule):
     """
 
     every = "epoch"
+    state = ("best", "best_epoch", "best_weights", "waited")
 
     def __init__(
         self, patience: int = 10, min_delta: float = 0.0, watch: str = "validation_loss", restore_best: bool = True
@@ -176,18 +180,18 @@ class EarlyStopping(StoppingRule):
     def start(self, W: Any) -> None:
         self.best: float | None = None
         self.best_epoch: int | None = None
-        self._best_state: dict[str, Any] | None = None
-        self._waited = 0
+        self.best_weights: dict[str, Any] | None = None
+        self.waited = 0
 
     def check(self, t: int, W: Any, e: float) -> str | None:
         if self._better(e):
-            self.best, self.best_epoch, self._waited = e, t, 0
+            self.best, self.best_epoch, self.waited = e, t, 0
             return None
-        self._waited += 1
-        if self._waited < self.patience:
+        self.waited += 1
+        if self.waited < self.patience:
             return None
         past = "" if self.best is None else f"; the best is {self.best:.6g} at epoch {self.best_epoch}"
-        return f"EarlyStopping: {self.watch} = {e:.6g} at epoch {t}, none better for {self._waited} in a row{past}"
+        return f"EarlyStopping: {self.watch} = {e:.6g} at epoch {t}, none better for {self.waited} in a row{past}"
 
     def _better(self, e: float) -> bool:
         if self.best is None:
@@ -204,9 +208,9 @@ class EarlyStopping(StoppingRule):
             )
         super().on_epoch(trainer)
         if self.restore_best and self.best_epoch == record["epoch"]:
-            self._best_state = trainer.model.state_dict()
+            self.best_weights = trainer.model.state_dict()
 
     def on_end(self, trainer: Trainer) -> None:
-        if self._best_state is not None:
-            trainer.model.load_state_dict(self._best_state)
-            self._best_state = None
+        if self.best_weights is not None:
+            trainer.model.load_state_dict(self.best_weights)
+            self.best_weights = None

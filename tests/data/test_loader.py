@@ -89,3 +89,121 @@ def test_hold_out_splits_without_overlap():
     for arguments, message in (((1,), "count is 1"), ((10, 0.0), "fraction is 0.0"), ((10, 1.0), "fraction is 1.0")):
         with pytest.raises(ValueError, match=message):
             data.splits.hold_out(*arguments)
+
+
+# ---------------------------------------------------------------- passes begun in the middle, and augmentation
+
+
+def noisy(x, generator):
+    return x + generator.standard_normal(x.shape, dtype=np.float32)
+
+
+def batches(loader, skip=0):
+    return [(x.tolist(), y.tolist()) for x, y in loader.batches(skip)]
+
+
+@pytest.mark.parametrize("augment", [None, noisy])
+def test_a_pass_that_begins_in_the_middle_has_the_batches_of_a_whole_one(augment):
+    whole = data.Loader(X, Y, 3, seed=7, augment=augment)
+    passes = [batches(whole), batches(whole)]
+    for epoch in range(2):
+        for skip in range(5):
+            loader = data.Loader(X, Y, 3, seed=7, augment=augment)
+            loader.epoch = epoch
+            assert batches(loader, skip) == passes[epoch][skip:]
+            assert loader.epoch == epoch + 1
+
+
+def test_skipped_batches_are_not_loaded():
+    class Watched(np.ndarray):
+        def __getitem__(self, rows):
+            taken.append(len(rows))
+            return np.asarray(self)[rows]
+
+    taken = []
+    loader = data.Loader(X, Y, 3, augment=lambda x, generator: taken.append("augmented") or x)
+    loader.x = X.view(Watched)
+    list(loader.batches(2))
+    assert taken == [3, "augmented", 1, "augmented"]
+
+
+@pytest.mark.parametrize("skip", [-1, 5, 1.0, None])
+def test_a_bad_skip_is_a_clear_error_at_once(skip):
+    loader = data.Loader(X, Y, 3)
+    with pytest.raises(ValueError, match=f"Loader.batches: skip is {skip}, expected an integer from 0 to 4"):
+        loader.batches(skip)
+    assert loader.epoch == 0
+
+
+def test_the_generator_of_augment_depends_on_seed_pass_and_batch_alone():
+    def drawn(seed):
+        seen = []
+        loader = data.Loader(X, Y, 3, seed=seed, augment=lambda x, generator: seen.append(generator.random()) or x)
+        for _ in range(3):
+            list(loader)
+        return seen
+
+    first, again, other = drawn(0), drawn(0), drawn(1)
+    assert first == again
+    assert len({*first, *other}) == 24, "all are different"
+    orders = {np.random.default_rng([0, epoch]).random() for epoch in range(3)}
+    assert not orders & set(first), "the numbers are not those that shuffle"
+
+
+def test_augment_changes_the_inputs_of_its_batch_and_nothing_else():
+    def erase(x, generator):
+        x[...] = 0
+        return x
+
+    x, y = X.copy(), Y.copy()
+    for inputs, labels in data.Loader(x, y, 4, augment=erase):
+        assert not inputs.any()
+        assert labels.any()
+    np.testing.assert_array_equal(x, X)
+    np.testing.assert_array_equal(y, Y)
+    larger = data.Loader(X, Y, 4, augment=lambda x, generator: np.pad(x, ((0, 0), (1, 1))))
+    assert next(iter(larger))[0].shape == (4, 4)
+    pixels = data.Loader(X.astype(np.uint8), Y, 4, augment=lambda x, generator: x.astype(np.float32) / 255)
+    assert next(iter(pixels))[0].dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("augment", "error", "message"),
+    [
+        (lambda x, g: x[1:], ValueError, r"augment returned the shape \(3, 2\), expected 4 samples"),
+        (lambda x, g: None, ValueError, r"augment returned the shape \(\), expected 4 samples"),
+        (lambda x, g: x + g.random(x.shape), TypeError, "augment returned float64, expected .* float32"),
+    ],
+)
+def test_what_augment_must_not_return_is_a_clear_error(augment, error, message):
+    with pytest.raises(error, match=f"Loader: {message}"):
+        next(iter(data.Loader(X, Y, 4, augment=augment)))
+
+
+def test_augment_must_be_callable():
+    with pytest.raises(TypeError, match="Loader: augment is True, expected a callable"):
+        data.Loader(X, Y, augment=True)
+
+
+def test_the_state_sets_the_pass_and_refuses_other_batches():
+    loader = data.Loader(X, Y, 3, seed=7)
+    list(loader)
+    expected = rows(loader)
+    state = loader.state_dict() | {"epoch": 1}
+    again = data.Loader(X, Y, 3, seed=7)
+    again.load_state_dict(state)
+    assert rows(again) == expected
+    for other, message in (
+        (data.Loader(X, Y, 4, seed=7), "batch_size is 4, in the state 3"),
+        (data.Loader(X, Y, 3, seed=8), "seed is 8, in the state 7"),
+        (data.Loader(X[:9], Y[:9], 3, seed=7), "samples is 9, in the state 10"),
+        (data.Loader(X, Y, 3, False, seed=8), "shuffle is False, in the state True, seed is 8, in the state 7"),
+        (data.Loader(X, Y, 3, seed=7, drop_last=True), "drop_last is True, in the state False"),
+        (data.Loader(X, Y, 3, seed=7, augment=noisy), "augment is True, in the state False"),
+    ):
+        with pytest.raises(ValueError, match=f"Loader.load_state_dict: the batches would be others: {message}$"):
+            other.load_state_dict(state)
+        assert other.epoch == 0
+    for wrong in ({}, state | {"epoch": -1}, state | {"epoch": "1"}, state | {"more": 1}, [], None):
+        with pytest.raises(ValueError, match="Loader.load_state_dict: "):
+            again.load_state_dict(wrong)

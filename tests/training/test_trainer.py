@@ -39,8 +39,6 @@ def test_fit_equals_the_loop_written_out(blobs):
     ml.manual_seed(1)
     model = models.mlp([2, 8, 2])
     optimizer = optim.Adam(model)
-    for _ in range(2):
-        pass
     loader = data.Loader(x, y, 20, seed=3)
     for _ in range(3):
         for batch_x, batch_y in loader:
@@ -158,6 +156,9 @@ def test_callbacks_are_told_in_order_and_can_stop(blobs):
             if trainer.steps_done == 4:
                 trainer.stop("enough")
 
+        def on_stop(self, trainer):
+            events.append(f"stop after {len(trainer.history.epochs)} epochs")
+
         def on_epoch(self, trainer):
             events.append(f"epoch {trainer.epoch}")
 
@@ -165,7 +166,30 @@ def test_callbacks_are_told_in_order_and_can_stop(blobs):
             events.append(trainer.history.stopped)
 
     trainer_for(models.mlp([2, 2]), callbacks=[Watch()]).fit(data.Loader(x, y, 30), epochs=9)
-    assert events == ["start", "step 1", "step 2", "step 3", "epoch 1", "step 4", "epoch 2", "enough"]
+    first = ["start", "step 1", "step 2", "step 3", "epoch 1"]
+    assert events == [*first, "step 4", "stop after 1 epochs", "epoch 2", "enough"]
+
+
+def test_a_training_that_is_stopped_before_its_first_step_makes_none(blobs):
+    class Stop(training.Callback):
+        def on_start(self, trainer):
+            trainer.stop("too late")
+
+    history = trainer_for(models.mlp([2, 2]), callbacks=[Stop()]).fit(data.Loader(*blobs, 30))
+    assert (history.steps, history.epochs, history.stopped) == ([], [], "too late")
+
+
+def test_the_running_accuracy_is_that_of_the_epoch_so_far(blobs):
+    x, y = blobs
+    seen = []
+
+    class Watch(training.Callback):
+        def on_step(self, trainer):
+            seen.append(trainer.running_accuracy)
+
+    history = trainer_for(models.mlp([2, 2]), callbacks=[Watch()]).fit(data.Loader(x, y, 45), epochs=2)
+    assert [seen[1], seen[3]] == history.column("accuracy")
+    assert all(round(45 * accuracy, 9) % 1 == 0 for accuracy in seen[::2])
 
 
 @pytest.mark.parametrize(
