@@ -205,8 +205,8 @@ class Module:
         Raises
         ------
         ValueError
-            Naming every missing and unexpected entry, and those of another shape or without numbers. Nothing has been
-            loaded then.
+            Naming every missing and unexpected entry, and those of another shape or without numbers; without `strict`
+            only if nothing fits. Nothing has been loaded then.
         """
         own = dict(self._named_state())
         entries = {name: np.asarray(backend.to_numpy(value)) for name, value in state.items()}
@@ -221,9 +221,10 @@ class Module:
         faults = [f"missing: {', '.join(missing)}"] if missing else []
         faults += [f"unexpected: {', '.join(unexpected)}"] if unexpected else []
         faults += unfitting.values()
-        if faults and strict:
+        fitting = own.keys() & entries.keys() - unfitting.keys()
+        if faults and (strict or not fitting):
             raise ValueError(f"load_state_dict: {'; '.join(faults)}")
-        for name in own.keys() & entries.keys() - unfitting.keys():
+        for name in fitting:
             own[name].data = entries[name]
         return faults
 

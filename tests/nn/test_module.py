@@ -101,6 +101,8 @@ def test_load_state_dict_names_every_fault_and_loads_nothing():
         np.testing.assert_array_equal(value, before[name])
     model.load_state_dict(state, strict=False)
     np.testing.assert_array_equal(model.layers[1].gamma.data, [9, 9, 9])
+    with pytest.raises(ValueError, match=r"missing: first.bias, .*; unexpected: body.first.bias, "):
+        model.load_state_dict({f"body.{name}": value for name, value in before.items()}, strict=False)
 
 
 def test_load_state_dict_reaches_the_optimizers_vector():
