@@ -2,12 +2,12 @@
 
 from minidl.nn import initializers
 from minidl.nn.activations import ELU, GELU, SELU, Activation, LeakyReLU, ReLU, Sigmoid, Softmax, Softplus, Tanh
-from minidl.nn.branches import AuxiliaryHeads, Concatenate, Identity, Residual, main_output
+from minidl.nn.branches import AuxiliaryHeads, Concatenate, Identity, Residual
 from minidl.nn.dropout import AlphaDropout, Dropout, GaussianDropout, MaxDrop, PoolingDropout, SpatialDropout2d
 from minidl.nn.initialization import initialize
 from minidl.nn.layers import Conv2d, ConvTranspose2d, Dense
 from minidl.nn.losses import MSE, CrossEntropy, LabelSmoothing, Loss, WithAuxiliary
-from minidl.nn.module import Module, Sequential, evaluating, observe
+from minidl.nn.module import Module, Sequential, evaluating, main_output, observe
 from minidl.nn.normalization import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, SwitchableNorm
 from minidl.nn.parameter import Buffer, Parameter
 from minidl.nn.pooling import AvgPool2d, Flatten, GlobalAvgPool2d, MaxPool2d, Upsample2d

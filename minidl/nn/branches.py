@@ -110,11 +110,6 @@ class AuxiliaryHeads(Module):
         return (x, *outputs) if outputs else x
 
 
-def main_output(outputs: Any) -> Any:
-    """Return a model's output without its auxiliary ones."""
-    return outputs[0] if isinstance(outputs, tuple) else outputs
-
-
 def _module(value: Any, who: str, name: str) -> Module:
     if not isinstance(value, Module):
         raise TypeError(f"{who}: {name} is {type(value).__name__}, expected a Module")

@@ -46,6 +46,11 @@ def evaluating(model: Module) -> Iterator[None]:
             module.training = mode
 
 
+def main_output(outputs: Any) -> Any:
+    """Return a model's output without its auxiliary ones."""
+    return outputs[0] if isinstance(outputs, tuple) else outputs
+
+
 def _flattened(items: Iterable[tuple[Any, Any]]) -> Iterator[tuple[str, Any]]:
     for name, value in items:
         if isinstance(value, (list, tuple, dict)):

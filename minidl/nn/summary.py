@@ -8,8 +8,7 @@ import numpy as np
 
 from minidl import backend
 from minidl.graph import no_grad
-from minidl.nn.branches import main_output
-from minidl.nn.module import Module, evaluating, observe
+from minidl.nn.module import Module, evaluating, main_output, observe
 
 
 @dataclass(frozen=True)
