@@ -10,7 +10,7 @@ from minidl.nn.losses import MSE, CrossEntropy, LabelSmoothing, Loss, WithAuxili
 from minidl.nn.module import Module, Sequential, evaluating, main_output, observe
 from minidl.nn.normalization import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, SwitchableNorm
 from minidl.nn.parameter import Buffer, Parameter
-from minidl.nn.pooling import AvgPool2d, Flatten, GlobalAvgPool2d, MaxPool2d, Upsample2d
+from minidl.nn.pooling import AvgPool2d, Flatten, GlobalAvgPool2d, MaxPool2d, Unflatten, Upsample2d
 from minidl.nn.reparametrization import SpectralNorm, WeightStandardization
 
 __all__ = [
@@ -55,6 +55,7 @@ __all__ = [
     "SpectralNorm",
     "SwitchableNorm",
     "Tanh",
+    "Unflatten",
     "Upsample2d",
     "WeightStandardization",
     "WithAuxiliary",

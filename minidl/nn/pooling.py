@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from minidl import ops
 from minidl.nn.module import Module
-from minidl.ops.arguments import pair
+from minidl.ops.arguments import pair, positive_integer
 from minidl.ops.upsampling import checked_mode
 from minidl.tensor import Tensor
 
@@ -71,3 +73,18 @@ class Flatten(Module):
         if len(x.shape) < 2:
             raise ValueError(f"Flatten: x has shape {x.shape}, expected (N, …)")
         return ops.reshape(x, (x.shape[0], int(np.prod(x.shape[1:]))))
+
+
+class Unflatten(Module):
+    """Each row as an array of this shape, the inverse of `Flatten`: (N, H·W·C) becomes (N, *shape)."""
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        self.shape = tuple(positive_integer(size, "Unflatten", f"shape[{i}]") for i, size in enumerate(shape))
+
+    def forward(self, x: Any) -> Tensor:
+        if len(x.shape) != 2 or x.shape[1] != math.prod(self.shape):
+            raise ValueError(f"Unflatten: x has shape {x.shape}, expected (N, {math.prod(self.shape)})")
+        return ops.reshape(x, (x.shape[0], *self.shape))
+
+    def describe(self) -> str:
+        return str(self.shape)

@@ -26,6 +26,7 @@ from minidl import models, nn
         (lambda: nn.Upsample2d((1, 3), "bilinear"), (2, 6, 5, 3), (2, 6, 15, 3)),
         (lambda: nn.GlobalAvgPool2d(), (2, 6, 5, 3), (2, 3)),
         (lambda: nn.Flatten(), (2, 6, 5, 3), (2, 90)),
+        (lambda: nn.Unflatten((6, 5, 3)), (2, 90), (2, 6, 5, 3)),
         (lambda: nn.BatchNorm(3), (2, 6, 5, 3), (2, 6, 5, 3)),
         (lambda: nn.BatchNorm(3), (2, 3), (2, 3)),
         (lambda: nn.LayerNorm(3), (2, 6, 5, 3), (2, 6, 5, 3)),
@@ -122,3 +123,12 @@ def test_losses_equal_their_ops(rng):
 def test_bad_input_is_a_clear_error(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_unflatten_undoes_flatten(rng):
+    x = rng.standard_normal((2, 3, 4, 5))
+    np.testing.assert_array_equal(nn.Unflatten((3, 4, 5))(nn.Flatten()(x)).data, x)
+    with pytest.raises(ValueError, match=r"Unflatten: x has shape \(2, 60\), expected \(N, 20\)"):
+        nn.Unflatten((4, 5))(nn.Flatten()(x))
+    with pytest.raises(ValueError, match=r"Unflatten: shape\[1\] is 0"):
+        nn.Unflatten((4, 0))
