@@ -181,6 +181,16 @@ def default_generator() -> np.random.Generator:
     return _default.generator
 
 
+def check_generator(generator: Any, who: str) -> np.random.Generator | None:
+    """Return `generator` if it is one of NumPy's, or None; otherwise raise in the name of `who`."""
+    if generator is not None and not isinstance(generator, np.random.Generator):
+        kind = type(generator).__name__
+        raise TypeError(
+            f"{who}: generator is of type {kind}, expected a numpy.random.Generator, as of default_rng(seed)"
+        )
+    return generator
+
+
 def check_seed(seed: int, who: str) -> int:
     """Return `seed` if it is a non-negative integer; otherwise raise in the name of the function `who`."""
     if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool):

@@ -158,4 +158,6 @@ def unbroadcast(gradient: Any, shape: tuple[int, ...]) -> Any:
     stretched = tuple(
         axis for axis, size in enumerate(gradient.shape) if axis < added or (shape[axis - added] == 1 and size != 1)
     )
-    return gradient.sum(axis=stretched).reshape(shape)
+    for axis in stretched:  # one after the other: short sums round less
+        gradient = gradient.sum(axis=axis, keepdims=True)
+    return gradient.reshape(shape)

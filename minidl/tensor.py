@@ -205,6 +205,7 @@ class Tensor(Operators):
             raise TypeError(
                 f"deepcopy: a Tensor made by '{self.node.name}' belongs to its graph; copy x.detach() instead"
             )
+        self._settle()
         twin = memo[id(self)] = type(self)(self._data, requires_grad=self.requires_grad)
         twin.grad = None if self.grad is None else self.grad.copy()
         return twin
@@ -212,7 +213,14 @@ class Tensor(Operators):
     def __reduce__(self) -> Any:
         if self.node is not None:
             raise TypeError(f"copy: a Tensor made by '{self.node.name}' belongs to its graph; copy x.detach() instead")
+        self._settle()
         return type(self), (np.array(self.numpy()), self.requires_grad)
+
+    def _settle(self) -> None:
+        """If an optimizer has moved the parameters to a look-ahead point, bring them back to the true iterate."""
+        owner = self.owner() if self.owner is not None else None
+        if owner is not None:
+            owner.settle()
 
     def __repr__(self) -> str:
         values = np.array2string(self.numpy(), separator=", ", prefix="Tensor(", threshold=100)

@@ -7,6 +7,7 @@ from typing import Any
 from minidl import ops
 from minidl.nn.module import Module
 from minidl.ops.activations import checked_approximation
+from minidl.ops.arguments import number
 from minidl.tensor import Tensor
 
 
@@ -25,7 +26,7 @@ class LeakyReLU(Activation):
     """x where x > 0, slope · x elsewhere; slope 0.01 by default."""
 
     def __init__(self, slope: float = 0.01) -> None:
-        self.slope = slope
+        self.slope = number(slope, "LeakyReLU", "slope", "(-inf, inf)")
 
     def forward(self, x: Any) -> Tensor:
         return ops.leaky_relu(x, self.slope)
@@ -38,7 +39,7 @@ class ELU(Activation):
     """x where x > 0, α (eˣ − 1) elsewhere; α is 1 by default."""
 
     def __init__(self, alpha: float = 1.0) -> None:
-        self.alpha = alpha
+        self.alpha = number(alpha, "ELU", "alpha", "(-inf, inf)")
 
     def forward(self, x: Any) -> Tensor:
         return ops.elu(x, self.alpha)

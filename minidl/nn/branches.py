@@ -70,7 +70,7 @@ class Concatenate(Module):
 class AuxiliaryHeads(Module):
     """A network with further outputs on its way, which `WithAuxiliary` adds to the loss in training.
 
-    Training returns the tuple (output, first head's output, …), evaluation the output alone.
+    Training returns the tuple (output, first head's output, …), in the order of the body, evaluation the output alone.
 
     Parameters
     ----------
@@ -93,6 +93,8 @@ class AuxiliaryHeads(Module):
         if not isinstance(body, Sequential):
             raise TypeError(f"AuxiliaryHeads: body is {type(body).__name__}, expected a Sequential")
         names = [name for name, _ in body.children()]
+        if dotted := [name for name in heads if "." in name]:
+            raise ValueError(f"AuxiliaryHeads: heads names {dotted[0]!r}, expected a module of body itself")
         unknown = [repr(name) for name in heads if name not in names]
         if unknown or not heads:
             raise ValueError(

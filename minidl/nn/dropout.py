@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from minidl import ops
+from minidl.backend import check_generator
 from minidl.nn.module import Module
 from minidl.ops.arguments import number, pair
 from minidl.ops.dropout import checked_dropout
@@ -37,7 +38,7 @@ class Dropout(Module):
 
     def __init__(self, p: float = 0.5, scaling: str = "inverted", generator: np.random.Generator | None = None) -> None:
         self.p, self.scaling = checked_dropout(p, scaling, type(self).__name__)
-        self.generator = generator
+        self.generator = check_generator(generator, type(self).__name__)
 
     def forward(self, x: Any) -> Any:
         if self.p == 0:
@@ -106,7 +107,7 @@ class GaussianDropout(Module):
         if variance not in ("notes", "srivastava"):
             raise ValueError(f"GaussianDropout: variance is {variance!r}, expected 'notes' or 'srivastava'")
         self.p = number(p, "GaussianDropout", "p", "[0, 1]" if variance == "notes" else "[0, 1)")
-        self.variance, self.generator = variance, generator
+        self.variance, self.generator = variance, check_generator(generator, "GaussianDropout")
         self.sigma = math.sqrt(self.p * (1 - self.p) if variance == "notes" else self.p / (1 - self.p))
 
     def forward(self, x: Any) -> Any:
@@ -141,7 +142,7 @@ class AlphaDropout(Module):
 
     def __init__(self, p: float = 0.5, generator: np.random.Generator | None = None) -> None:
         self.p = number(p, "AlphaDropout", "p", "[0, 1)")
-        self.generator = generator
+        self.generator = check_generator(generator, "AlphaDropout")
 
     def forward(self, x: Any) -> Any:
         if not self.training or self.p == 0:
@@ -193,7 +194,7 @@ class PoolingDropout(Module):
         self.size = pair(size, "PoolingDropout", "size", 1)
         self.stride = self.size if stride is None else pair(stride, "PoolingDropout", "stride", 1)
         self.p = number(p, "PoolingDropout", "p", "[0, 1]")
-        self.kind, self.generator = kind, generator
+        self.kind, self.generator = kind, check_generator(generator, "PoolingDropout")
 
     def forward(self, x: Any) -> Any:
         if self.training and self.p > 0:
@@ -243,7 +244,7 @@ class MaxDrop(Module):
         self.stride = self.size if stride is None else pair(stride, "MaxDrop", "stride", 1)
         self.mu = number(mu, "MaxDrop", "mu", "(0, inf)")
         self.sigma = number(sigma, "MaxDrop", "sigma", "[0, inf)")
-        self.generator = generator
+        self.generator = check_generator(generator, "MaxDrop")
 
     def forward(self, x: Any) -> Any:
         if not self.training:

@@ -22,7 +22,7 @@ def initialize(model: AnyModule, generator: np.random.Generator | None = None) -
     The activation behind a layer is the next in the order in which the modules are defined; normalization, pooling,
     dropout and containers between are passed over. Where another layer with weights or the end comes first, there is
     none, and the layer is linear. An activation that `forward` calls as an op is not seen, nor is an object that stands
-    in a second place. Biases become 0; normalization is left as it is.
+    in a second place. Biases become 0; normalization, and layers that are frozen, are left as they are.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def initialize(model: AnyModule, generator: np.random.Generator | None = None) -
     seen = [module for module in modules if isinstance(module, Activation) or _weight(module) is not None]
     for layer, following in zip(seen, [*seen[1:], None], strict=True):
         weight = _weight(layer)
-        if weight is None:
+        if weight is None or layer.frozen:
             continue
         init = initializers.for_activation(following if isinstance(following, Activation) else None)
         gaps = layer.gaps if isinstance(layer, ConvTranspose2d) else 1

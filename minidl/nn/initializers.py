@@ -47,7 +47,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from minidl.backend import default_generator
+from minidl.backend import check_generator, default_generator
 from minidl.nn.activations import ELU, GELU, SELU, LeakyReLU, ReLU, Sigmoid, Softmax, Softplus, Tanh
 from minidl.ops.arguments import number
 from minidl.tensor import Tensor
@@ -178,7 +178,7 @@ def for_activation(activation: Any) -> Initializer:
     ValueError
         If there is no activation of this name.
     TypeError
-        If `activation` is nothing of the above.
+        If `activation` is nothing of the above, does not work on each element by itself, or returns only zeros.
     """
     f = ACTIVATIONS.get(activation, activation) if isinstance(activation, str) else activation
     if isinstance(f, str):
@@ -190,7 +190,13 @@ def for_activation(activation: Any) -> Initializer:
         raise TypeError(f"for_activation: activation is {f!r}, expected a name, an activation layer, or None")
     xi = np.linspace(-12, 12, 2401)  # the trapezoidal rule, which is nearly exact for functions that end like e^−ξ²/2
     density = np.exp(-(xi**2) / 2)
-    return Scaled(float(density.sum() / (density * f(Tensor(xi)).numpy() ** 2).sum()))
+    try:
+        moment = float((density * f(Tensor(xi)).numpy() ** 2).sum() / density.sum())
+    except (AttributeError, TypeError, ValueError) as error:
+        raise TypeError(f"for_activation: {f!r} does not work on each element by itself: {error}") from error
+    if not 0 < moment < math.inf:
+        raise TypeError(f"for_activation: {f!r} has E[f(ξ)²] = {moment} for normal ξ, no weights could make up for it")
+    return Scaled(1 / moment)
 
 
 def get(init: str | Initializer | Callable[[], Initializer]) -> Initializer:
@@ -217,5 +223,5 @@ def draw(
         Of a transposed convolution, the product of its strides: only one in so many of the fan_in inputs reaches each
         output, and the variance makes up for it where it follows fan_in.
     """
-    initializer, generator = get(init), generator or default_generator()
+    initializer, generator = get(init), check_generator(generator, "init") or default_generator()
     return initializer(shape, generator, gaps) if isinstance(initializer, Scaled) else initializer(shape, generator)

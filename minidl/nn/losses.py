@@ -23,7 +23,7 @@ class CrossEntropy(Loss):
     """Softmax cross entropy between logits (N, M) and integer labels (N,); see `ops.cross_entropy`."""
 
     def __call__(self, outputs: Any, labels: Any, progress: float = 0.0) -> Tensor:
-        return ops.cross_entropy(outputs, labels)
+        return ops.cross_entropy(_single(outputs, self), labels)
 
 
 class LabelSmoothing(Loss):
@@ -41,14 +41,14 @@ class LabelSmoothing(Loss):
         self.eps = eps
 
     def __call__(self, outputs: Any, labels: Any, progress: float = 0.0) -> Tensor:
-        return ops.cross_entropy(outputs, labels, self.eps)
+        return ops.cross_entropy(_single(outputs, self), labels, self.eps)
 
 
 class MSE(Loss):
     """Mean squared error between outputs and targets of the same shape; see `ops.mse`."""
 
     def __call__(self, outputs: Any, labels: Any, progress: float = 0.0) -> Tensor:
-        return ops.mse(outputs, labels)
+        return ops.mse(_single(outputs, self), labels)
 
 
 class WithAuxiliary(Loss):
@@ -73,3 +73,12 @@ class WithAuxiliary(Loss):
         for other in auxiliary:
             total = total + self.weight * self.loss(other, labels, progress)
         return total
+
+
+def _single(outputs: Any, loss: Loss) -> Any:
+    if isinstance(outputs, tuple):
+        kind = type(loss).__name__
+        raise TypeError(
+            f"{kind}: outputs is a tuple, expected one Tensor; for auxiliary outputs use WithAuxiliary({kind}())"
+        )
+    return outputs

@@ -43,7 +43,7 @@ def evaluating(model: Module) -> Iterator[None]:
         yield
     finally:
         for module, mode in modes:
-            module.training = mode
+            module.training = mode and not module.frozen
 
 
 def main_output(outputs: Any) -> Any:
@@ -112,11 +112,18 @@ class Module:
 
     def _named(self, *kinds: type[Tensor]) -> Iterator[tuple[str, Any]]:
         seen: set[int] = set()
+        names: set[str] = set()
         for path, module in self.named_modules():
             for name, value in module._attributes():
                 if isinstance(value, kinds) and id(value) not in seen:
+                    full = f"{path}.{name}" if path else name
+                    if full in names:
+                        raise ValueError(
+                            f"{type(self).__name__}: two different parameters or buffers are named '{full}'"
+                        )
                     seen.add(id(value))
-                    yield (f"{path}.{name}" if path else name), value
+                    names.add(full)
+                    yield full, value
 
     def own_parameters(self) -> Iterator[Parameter]:
         """Yield the parameters that are attributes of this very module, not of one inside it."""
@@ -139,12 +146,12 @@ class Module:
     def train(self, mode: bool = True) -> Module:
         """Switch this module and all inside it to training (dropout drops, batch norm uses the batch); return it.
 
-        Frozen modules stay in evaluation.
+        Frozen modules stay in evaluation, unless something inside them is not.
         """
         if not mode:
             self._settle()
         for _, module in self.named_modules():
-            module.training = mode and not module.frozen
+            module.training = mode and not all(inner.frozen for _, inner in module.named_modules())
         return self
 
     def eval(self) -> Module:
@@ -156,7 +163,8 @@ class Module:
 
         Its parameters receive no gradients and no step of an optimizer moves them, not even by a penalty or by
         momentum; it stays in evaluation, so that dropout does not drop and running statistics do not move. An
-        optimizer made afterwards does not know these parameters: `unfreeze` before making it, or make it first.
+        optimizer made afterwards does not know these parameters; `unfreeze` brings them back only to one that was made
+        before. To make another optimizer over others of a model's parameters, delete the old one first.
 
         Examples
         --------
@@ -166,7 +174,10 @@ class Module:
         return self._set_frozen(True)
 
     def unfreeze(self) -> Module:
-        """Let this module and all inside it learn again, in training mode; return it."""
+        """Let this module and all inside it learn again, in training mode; return it.
+
+        All its parameters require gradients then; what shall never learn is a `Buffer`.
+        """
         return self._set_frozen(False)
 
     def _set_frozen(self, frozen: bool) -> Module:
@@ -181,9 +192,7 @@ class Module:
     def _settle(self) -> None:
         """Bring parameters that an optimizer has moved to a look-ahead point back to the true iterate."""
         for parameter in self.parameters():
-            owner = parameter.owner() if parameter.owner is not None else None
-            if owner is not None:
-                owner.settle()
+            parameter._settle()
 
     # -- saving and loading
 
@@ -214,7 +223,8 @@ class Module:
             only if nothing fits. Nothing has been loaded then.
         """
         own = dict(self._named_state())
-        entries = {name: np.asarray(backend.to_numpy(value)) for name, value in state.items()}
+        values = {name: value.data if isinstance(value, Tensor) else value for name, value in state.items()}
+        entries = {name: np.asarray(backend.to_numpy(value)) for name, value in values.items()}
         unfitting = {
             name: f"{name} has shape {entries[name].shape}, expected {tensor.shape}"
             if entries[name].shape != tensor.shape
@@ -289,7 +299,9 @@ class Sequential(Module):
             if not isinstance(module, Module):
                 raise TypeError(f"Sequential: '{name}' is {type(module).__name__}, expected a Module")
             if hasattr(Module, name):
-                raise ValueError(f"Sequential: a module cannot be named '{name}', which is a method of Module")
+                raise ValueError(f"Sequential: a module cannot be named '{name}', which every Module has already")
+            if "." in name:
+                raise ValueError(f"Sequential: a module cannot be named '{name}': dots stand between levels")
             setattr(self, name, module)
 
     def forward(self, x: Any) -> Any:

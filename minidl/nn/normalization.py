@@ -29,12 +29,16 @@ class _Normalization(Module):
         self.gamma = Parameter(np.ones(self.channels, np.float32)) if affine else None
         self.beta = Parameter(np.zeros(self.channels, np.float32)) if affine else None
 
-    def _check(self, x: Any) -> None:
+    def _checked(self, x: Any) -> Any:
+        """Return the input, an array in the dtype of the parameters."""
         if len(x.shape) not in ((4,) if self.images_only else (2, 4)) or x.shape[-1] != self.channels:
             features = "" if self.images_only else f" or (N, {self.channels})"
             raise ValueError(
                 f"{type(self).__name__}: x has shape {x.shape}, expected (N, H, W, {self.channels}){features}"
             )
+        if isinstance(x, Tensor):
+            return x
+        return x.astype(np.result_type(np.float32, x.dtype) if self.gamma is None else self.gamma.dtype, copy=False)
 
     def _scaled(self, x_hat: Tensor) -> Tensor:
         return x_hat if self.gamma is None else self.gamma * x_hat + self.beta
@@ -86,6 +90,10 @@ class BatchNorm(_RunningNorm):
         Scale and shift, learned; 1 and 0 at first.
     running_mean, running_variance : (C,)
         Buffers; 0 and 1 at first.
+
+    Notes
+    -----
+    A batch of one row of features has variance 0: in training all its outputs are β, and nothing before it learns.
     """
 
     def forward(self, x: Any) -> Tensor:
@@ -140,8 +148,9 @@ class SwitchableNorm(_RunningNorm):
         self.variance_logits = Parameter(np.zeros(3, np.float32))
 
     def forward(self, x: Any) -> Tensor:
-        self._check(x)
+        x = self._checked(x)
         mean_i = ops.mean(x, (1, 2), keepdims=True)
+        mean_i = mean_i + ops.mean(x - mean_i, (1, 2), keepdims=True)  # what rounding took from it
         centered = x - mean_i
         variance_i = ops.mean(centered * centered, (1, 2), keepdims=True)
         mean_l, variance_l = _united(mean_i, variance_i, axis=3)
@@ -194,7 +203,7 @@ class LayerNorm(_Normalization):
     """
 
     def forward(self, x: Any) -> Tensor:
-        self._check(x)
+        x = self._checked(x)
         return self._scaled(ops.standardize(x, range(1, len(x.shape)), eps=self.eps))
 
 
@@ -225,8 +234,7 @@ class InstanceNorm(_Normalization):
     images_only = True
 
     def forward(self, x: Any) -> Tensor:
-        self._check(x)
-        return self._scaled(ops.standardize(x, (1, 2), eps=self.eps))
+        return self._scaled(ops.standardize(self._checked(x), (1, 2), eps=self.eps))
 
 
 class GroupNorm(_Normalization):
@@ -262,7 +270,7 @@ class GroupNorm(_Normalization):
             raise ValueError(f"GroupNorm: groups is {groups}, expected a divisor of channels, which is {channels}")
 
     def forward(self, x: Any) -> Tensor:
-        self._check(x)
+        x = self._checked(x)
         grouped = ops.reshape(x, (*x.shape[:-1], self.groups, self.channels // self.groups))
         axes = (*range(1, len(x.shape) - 1), -1)
         return self._scaled(ops.standardize(grouped, axes, eps=self.eps).reshape(x.shape))

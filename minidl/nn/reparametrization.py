@@ -16,7 +16,7 @@ from minidl.nn.parameter import Buffer
 from minidl.ops.arguments import number, positive_integer
 from minidl.tensor import Tensor
 
-WARM_UP = 30  # power iterations on a layer's first weight
+WARM_UP = 300  # power iterations on a layer's first weight
 
 
 class Reparametrization(Module):
@@ -88,7 +88,7 @@ class SpectralNorm(Reparametrization):
     iterations : int, default 1
         Power iterations in each training forward. The estimate follows the weight as long as that moves slowly.
     generator : numpy.random.Generator, optional
-        Draws the first u; 30 iterations follow. Default: the thread's generator.
+        Draws the first u; 300 iterations follow. Default: the thread's generator.
 
     Attributes
     ----------
@@ -136,6 +136,8 @@ class SpectralNorm(Reparametrization):
 
 def _unit(x: Any, otherwise: Any) -> Any:
     """Return x / ‖x‖, and the other vector where x = 0."""
+    largest = abs(x).max()
+    x = x / np.where(largest > 0, largest, 1)  # so that no square is too large or too small
     norm = np.sqrt((x * x).sum())
     return np.where(norm > 0, x / np.where(norm > 0, norm, 1), otherwise)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -46,18 +47,30 @@ def summarize(model: Module, input_shape: tuple[int, ...]) -> Summary:
         raise ValueError(f"summary: input_shape is {input_shape}, expected positive integers, without the batch")
     names = {id(module): name for name, module in model.named_modules()}
     ran: list[tuple[Module, tuple[int, ...]]] = []
-    with no_grad(), evaluating(model), observe(lambda module, output: ran.append((module, main_output(output).shape))):
+
+    def note(module: Module, output: Any) -> None:
+        output = main_output(output)
+        if not hasattr(output, "shape"):
+            kind = type(module).__name__
+            raise TypeError(f"summary: {kind} returned a {type(output).__name__}, expected a Tensor or a tuple of them")
+        ran.append((module, output.shape))
+
+    with no_grad(), evaluating(model), observe(note):
         model(backend.asarray(np.zeros((1, *input_shape), np.float32)))
     seen = {id(module) for module, _ in ran}
 
+    counted: set[int] = set()
+
     def owned(module: Module) -> int:
-        """Count the parameters of a module, and of those inside it that do not run by themselves."""
+        """Count the parameters, not counted yet, of a module and of those inside it that do not run by themselves."""
         inside = (child for _, child in module.children() if id(child) not in seen)
-        return sum(parameter.size for parameter in module.own_parameters()) + sum(map(owned, inside))
+        own = [parameter for parameter in module.own_parameters() if id(parameter) not in counted]
+        counted.update(map(id, own))
+        return sum(parameter.size for parameter in own) + sum(map(owned, inside))
 
     rows = [
-        LayerRow(names[id(module)], type(module).__name__, shape[1:], owned(module))
+        LayerRow(names[id(module)], type(module).__name__, shape[1:], count)
         for module, shape in ran
-        if owned(module) or not any(id(child) in seen for _, child in module.children())
+        if (count := owned(module)) or not any(id(child) in seen for _, child in module.children())
     ]
     return Summary(tuple(rows), sum(parameter.size for parameter in model.parameters()))

@@ -66,7 +66,7 @@ def gelu(x, approximate="none"):
     ValueError
         If `approximate` is neither of the two.
     """
-    near = np.maximum(-40, np.minimum(x, 40))  # beyond, Φ is 0 or 1 and φ is 0, and x² or x³ could overflow
+    near = np.maximum(-40.0, np.minimum(x, 40.0))  # beyond, Φ is 0 or 1 and φ is 0, and x² or x³ could overflow
     if checked_approximation(approximate, "gelu") == "none":
         phi = _normal_distribution(near)
         return x * phi, lambda g: g * (phi + x * _normal_density(near))

@@ -6,6 +6,7 @@ import numpy as np
 
 from minidl.kernels.numpy import conv
 from minidl.ops.arguments import checked_padding, pair
+from minidl.ops.reductions import total
 from minidl.tensor import differentiable
 
 
@@ -81,7 +82,7 @@ def conv2d(x, w, b=None, *, stride=1, padding=0):
     return _with_bias(conv.forward(x, w, stride, padding), b), (
         lambda g: conv.input_gradient(g, w, shape, stride, padding),
         lambda g: conv.weight_gradient(x, g, size, stride, padding),
-        lambda g: g.sum(axis=(0, 1, 2)),
+        lambda g: total(g, (0, 1, 2)).reshape(-1),
     )
 
 
@@ -129,6 +130,8 @@ def conv_transpose2d(x, w, b=None, *, stride=1, padding=0, output_padding=0):
     """
     who = "conv_transpose2d"
     _check_operands(x, w, b, who)
+    if min(x.shape[1:3]) < 1:
+        raise ValueError(f"{who}: x has shape {x.shape}, expected images of at least one pixel")
     size, same = w.shape[:2], padding == "same"
     stride = pair(stride, who, "stride", 1)
     padding = checked_padding(padding, who)
@@ -146,7 +149,7 @@ def conv_transpose2d(x, w, b=None, *, stride=1, padding=0, output_padding=0):
     return _with_bias(y, b), (
         lambda g: conv.forward(g, v, stride, padding),
         lambda g: conv.weight_gradient(g, x, size, stride, padding).swapaxes(2, 3),
-        lambda g: g.sum(axis=(0, 1, 2)),
+        lambda g: total(g, (0, 1, 2)).reshape(-1),
     )
 
 

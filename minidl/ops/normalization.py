@@ -6,21 +6,21 @@ import math
 
 import numpy as np
 
+from minidl.ops.arguments import number
+from minidl.ops.reductions import checked_axes, total
 from minidl.tensor import differentiable
 
 
-def _sum(x, axes):
-    """Return the sum over the axes, which keep size 1.
-
-    One axis after the other: short sums round less, and whole rows are added at once, which is faster.
-    """
-    for axis in axes:
-        x = x.sum(axis=axis, keepdims=True)
-    return x
-
-
 def _mean(x, axes):
-    return _sum(x, axes) / math.prod(x.shape[axis] for axis in axes)
+    return total(x, axes) / math.prod(x.shape[axis] for axis in axes)
+
+
+def _mean_and_deviations(x, axes):
+    """Return the mean and x − mean, both without what rounding took from the mean: 1 / √ε would blow it up."""
+    mean = _mean(x, axes)
+    deviations = x - mean
+    lost = _mean(deviations, axes)
+    return mean + lost, deviations - lost
 
 
 @differentiable
@@ -67,8 +67,7 @@ def batch_norm(x, gamma, beta, *, eps=1e-5, running=None, observe=None):
         raise ValueError(f"batch_norm: x has shape {x.shape}: the batch is empty")
     axes = range(x.ndim - 1)
     if running is None:
-        mean = _mean(x, axes)
-        centered = x - mean
+        mean, centered = _mean_and_deviations(x, axes)
         variance = _mean(centered * centered, axes)
         if observe is not None:
             observe(mean.reshape(channels), variance.reshape(channels))
@@ -86,8 +85,8 @@ def batch_norm(x, gamma, beta, *, eps=1e-5, running=None, observe=None):
 
     return gamma * x_hat + beta, (
         by_x,
-        lambda g: _sum(g * x_hat, axes).reshape(channels),
-        lambda g: _sum(g, axes).reshape(channels),
+        lambda g: total(g * x_hat, axes).reshape(channels),
+        lambda g: total(g, axes).reshape(channels),
     )
 
 
@@ -108,7 +107,7 @@ def standardize(x, axes, *, eps=1e-5, eps_inside=True):
     Parameters
     ----------
     x : array
-    axes : sequence of int
+    axes : int or sequence of int
         The axes over which mean and variance are taken.
     eps : float, default 1e-5
         ε. Values that are all equal, or alone, become 0 and get finite gradients.
@@ -118,7 +117,7 @@ def standardize(x, axes, *, eps=1e-5, eps_inside=True):
     Raises
     ------
     ValueError
-        If x is empty or has no such axis.
+        If x is empty or has no such axes.
 
     Notes
     -----
@@ -126,9 +125,8 @@ def standardize(x, axes, *, eps=1e-5, eps_inside=True):
     """
     if x.size == 0:
         raise ValueError(f"standardize: x has shape {x.shape}, so there is nothing to average")
-    if any(not -x.ndim <= axis < x.ndim for axis in axes):
-        raise ValueError(f"standardize: axes is {tuple(axes)}, but x has {x.ndim} axes")
-    centered = x - _mean(x, axes)
+    axes, eps = checked_axes(axes, x.ndim, "standardize"), number(eps, "standardize", "eps")
+    _, centered = _mean_and_deviations(x, axes)
     variance = _mean(centered * centered, axes)
     if eps_inside:
         inverse = 1 / np.sqrt(variance + eps)
@@ -152,8 +150,8 @@ def spectral_normalize(w, u, v):
     .. math:: y = \frac{w}{\sigma}, \qquad \sigma = v^T w\,u, \qquad
               \frac{\partial L}{\partial w} = \frac1\sigma \Big(g - \big(\textstyle\sum g \odot y\big)\, v u^T\Big)
 
-    u and v are unit vectors and count as constants: for the singular vectors of σ the derivative is nevertheless the
-    full one, since σ is stationary in them.
+    u and v are unit vectors and count as constants. If they are the singular vectors, the gradient is nevertheless the
+    full one, because σ is stationary in them; second derivatives are not, they leave out how the vectors turn with w.
 
     Parameters
     ----------

@@ -74,6 +74,6 @@ def _interpolation(extent, scale, like):
 
 def _on_both_axes(R, x, C):
     """Return R x Cᵀ of each channel of each image."""
-    count, _, width, channels = x.shape
-    rows = R @ x.reshape(count, -1, width * channels)
+    count, height, width, channels = x.shape
+    rows = R @ x.reshape(count, height, width * channels)
     return C @ rows.reshape(count, len(R), width, channels)

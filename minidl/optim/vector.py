@@ -73,6 +73,10 @@ class WeightVector:
         twin = memo[id(self)] = WeightVector([copy.deepcopy(tensor, memo) for tensor in self.tensors])
         return twin
 
+    def __reduce__(self) -> Any:
+        """Be pickled as the parameters, from which it is gathered anew: they are views into its memory."""
+        return WeightVector, (self.tensors,)
+
     def _split(self, vector: Any) -> list[Any]:
         """Return the parts of a vector that belong to the parameters, as views in the parameters' shapes."""
         return [vector[span].reshape(tensor.shape) for span, tensor in zip(self.spans, self.tensors, strict=True)]
@@ -168,7 +172,8 @@ def gather(tensors: Sequence[Tensor]) -> WeightVector:
     owner = next(iter(owners.values()))
     if len(owners) > 1 or {id(tensor) for tensor in owner.tensors} != {id(tensor) for tensor in tensors}:
         raise ValueError(
-            "optimizer: params overlap with those of another optimizer that is still in use, but are not the same; "
-            "give both optimizers the same parameters, or delete the other one first"
+            "optimizer: params overlap with those of another optimizer that is still in use, but are not the same "
+            "(a frozen parameter is not among them); give both the same parameters, or delete the other one first, "
+            "and the Trainer that holds it"
         )
     return owner

@@ -103,6 +103,13 @@ def test_a_loss_that_fails_in_a_network_with_heads_is_traced_to_its_layer(rng):
         trainer.fit(data.Loader(x, np.zeros(4, int), 4))
 
 
+@pytest.mark.parametrize("loss", [nn.CrossEntropy(), nn.LabelSmoothing(), nn.MSE()])
+def test_a_loss_of_one_output_says_how_to_take_several(loss, rng):
+    outputs = with_heads()(rng.standard_normal((5, 3)))
+    with pytest.raises(TypeError, match=r"outputs is a tuple, expected one Tensor; for auxiliary outputs use WithAux"):
+        loss(outputs, np.zeros(5, int))
+
+
 def test_summary_counts_heads_that_do_not_run():
     summary = with_heads().astype("float32").summary((3,))
     assert [(row.name, row.parameters) for row in summary.rows] == [
@@ -125,6 +132,11 @@ def test_summary_counts_heads_that_do_not_run():
             "AuxiliaryHeads: heads names 'b'; body has a",
         ),
         (lambda: nn.AuxiliaryHeads(nn.Sequential(a=nn.ReLU()), {}), ValueError, "heads names nothing"),
+        (
+            lambda: nn.AuxiliaryHeads(nn.Sequential(a=nn.ReLU()), {"a.b": nn.ReLU()}),
+            ValueError,
+            "heads names 'a.b', expected a module of body itself",
+        ),
         (lambda: nn.AuxiliaryHeads(nn.Sequential(a=nn.ReLU()), {"a": 1}), TypeError, r"heads\['a'\] is int"),
         (lambda: nn.WithAuxiliary(ops.mse), TypeError, "WithAuxiliary: loss is function, expected a Loss"),
         (lambda: nn.WithAuxiliary(nn.MSE(), -1), ValueError, "WithAuxiliary: weight is -1"),

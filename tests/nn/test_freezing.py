@@ -102,6 +102,27 @@ def test_a_frozen_part_is_in_evaluation_and_train_leaves_it_there():
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
+def test_what_is_frozen_while_evaluating_stays_in_evaluation():
+    model = network()
+    with nn.evaluating(model):
+        model.body.freeze()
+    assert not model.body.norm.training
+    assert model.head.training
+
+
+def test_a_container_trains_if_something_inside_it_does():
+    """AuxiliaryHeads answers for its heads in training only."""
+    body = nn.Sequential(first=nn.Dense(4, 5), last=nn.Dense(5, 3))
+    model = nn.AuxiliaryHeads(body, {"first": nn.Dense(5, 3)})
+    model.freeze()
+    assert not model.train().training
+    model.heads["first"].unfreeze()
+    model.train()
+    assert model.training
+    assert not body.first.training
+    assert isinstance(model(X), tuple)
+
+
 def test_freezing_at_a_look_ahead_point_goes_back_to_the_iterate_first():
     model = network()
     optimizer = optim.Nesterov(model, lr=0.1)
@@ -187,6 +208,16 @@ def test_layers_have_rates_and_penalties_of_their_own():
         np.testing.assert_allclose(
             after[name], before[name] - rate * (gradients[name] + pull), rtol=1e-5, atol=1e-7, err_msg=name
         )
+
+
+def test_another_optimizer_over_what_is_not_frozen_needs_the_first_one_gone():
+    model = network()
+    optimizer = optim.SGD(model)
+    model.body.freeze()
+    with pytest.raises(ValueError, match="a frozen parameter is not among them"):
+        optim.Adam(model)
+    del optimizer
+    assert len(optim.Adam(model).params) == 2
 
 
 def test_a_model_that_is_frozen_whole_has_nothing_to_learn():

@@ -303,6 +303,15 @@ def test_the_vector_of_an_optimizer_is_written_and_moves_on_from_there(method):
         np.testing.assert_array_equal(model[0].weight.data, expected[0].weight.data)
 
 
+def test_what_is_frozen_is_not_drawn():
+    model = spoiled(nn.Sequential(nn.Dense(3, 4), nn.ReLU(), nn.Dense(4, 2)))
+    model[0].freeze()
+    before = model.state_dict()
+    nn.initialize(model)
+    np.testing.assert_array_equal(model[0].weight.data, before["0.weight"])
+    assert (model[2].weight.data != before["2.weight"]).all()
+
+
 # ---------------------------------------------------------------- bad input
 
 
@@ -314,6 +323,13 @@ def test_the_vector_of_an_optimizer_is_written_and_moves_on_from_there(method):
         (lambda: initializers.constant("a"), TypeError, "constant: value is 'a'"),
         (lambda: initializers.orthogonal(None), TypeError, "orthogonal: gain is None"),
         (lambda: initializers.he_normal("relu"), TypeError, "he_normal: slope is 'relu'"),
+        (
+            lambda: initializers.for_activation(lambda x: x * ml.Tensor(np.ones(4))),
+            TypeError,
+            "for_activation: .* does not work on each element by itself: multiply: ",
+        ),
+        (lambda: initializers.for_activation(lambda x: 0 * x), TypeError, r"for_activation: .* has E\[f\(ξ\)²\] = 0.0"),
+        (lambda: nn.Dense(2, 2, generator=3), TypeError, "init: generator is of type int, expected a numpy.random"),
     ],
 )
 def test_bad_input_is_a_clear_error(call, error, message):

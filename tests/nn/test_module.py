@@ -247,3 +247,34 @@ def test_lenet5_equals_pytorchs_with_copied_weights(torch, rng):
     assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
     for (name, parameter), other in pairs:
         np.testing.assert_allclose(parameter.grad, ours(name, other.grad.numpy()), rtol=1e-10, atol=1e-13, err_msg=name)
+
+
+def test_names_that_would_clash_are_refused():
+    with pytest.raises(ValueError, match=r"cannot be named 'a\.0': dots stand between levels"):
+        nn.Sequential(**{"a.0": nn.ReLU()})
+
+    class Clashing(nn.Module):
+        def __init__(self):
+            self.parts = {1: nn.Dense(2, 2), "1": nn.Dense(2, 2)}
+
+    with pytest.raises(ValueError, match=r"two different parameters or buffers are named 'parts\.1\.weight'"):
+        Clashing().state_dict()
+
+
+def test_a_state_may_consist_of_tensors():
+    model, other = models.mlp([3, 2]), models.mlp([3, 2])
+    model.load_state_dict(dict(other.named_parameters()))
+    np.testing.assert_array_equal(model[1].weight.data, other[1].weight.data)
+
+
+def test_summary_counts_a_layer_that_runs_twice_once_and_names_what_it_cannot_show():
+    layer = nn.Dense(3, 3)
+    summary = nn.Sequential(layer, nn.ReLU(), layer).summary((3,))
+    assert sum(row.parameters for row in summary.rows) == summary.parameters == 12
+
+    class Listing(nn.Module):
+        def forward(self, x):
+            return [x, x]
+
+    with pytest.raises(TypeError, match="summary: Listing returned a list, expected a Tensor or a tuple"):
+        Listing().summary((3,))

@@ -90,8 +90,9 @@ def test_group_norm_normalizes_neighbouring_channels_together(groups, rng):
 def test_group_norm_of_features_normalizes_neighbours_together(rng):
     x = rng.standard_normal((4, 6))
     expected = standardized(x.reshape(4, 2, 3), (2,)).reshape(4, 6)
-    np.testing.assert_allclose(nn.GroupNorm(2, 6)(x).data, expected, rtol=1e-11, atol=1e-11)
-    np.testing.assert_allclose(nn.GroupNorm(1, 6)(x).data, nn.LayerNorm(6)(x).data, rtol=1e-12, atol=1e-12)
+    two, one, layer = (make.astype(np.float64) for make in (nn.GroupNorm(2, 6), nn.GroupNorm(1, 6), nn.LayerNorm(6)))
+    np.testing.assert_allclose(two(x).data, expected, rtol=1e-11, atol=1e-11)
+    np.testing.assert_allclose(one(x).data, layer(x).data, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(("groups", "twin"), [(1, nn.LayerNorm), (6, nn.InstanceNorm)])
@@ -113,7 +114,7 @@ def test_one_group_is_layer_norm_and_groups_of_one_channel_are_instance_norm(gro
 def test_without_affine_nothing_is_learned_and_the_output_is_standardized(make, rng):
     layer, x = make(6, affine=False), images(rng)
     assert not list(layer.parameters())
-    np.testing.assert_array_equal(layer(x).data, make(6)(x).data)
+    np.testing.assert_array_equal(layer(x).data, make(6).astype(np.float64)(x).data)
 
 
 @pytest.mark.parametrize("name", PER_SAMPLE)
@@ -308,7 +309,7 @@ def test_a_large_offset_costs_no_more_than_its_own_rounding(name, rng):
         (lambda: nn.SwitchableNorm(3)(np.ones((2, 3))), r"SwitchableNorm: x has shape \(2, 3\), expected \(N, H, W, 3"),
         (lambda: nn.LayerNorm(3)(np.ones((2, 0, 4, 3))), r"standardize: x has shape \(2, 0, 4, 3\)"),
         (lambda: nn.SwitchableNorm(3)(np.ones((2, 0, 4, 3))), r"mean: x has shape \(2, 0, 4, 3\)"),
-        (lambda: ml.ops.standardize(np.ones((2, 3)), (2,)), r"standardize: axes is \(2,\), but x has 2 axes"),
+        (lambda: ml.ops.standardize(np.ones((2, 3)), (2,)), r"standardize: axis is \(2,\), but x has 2 axes"),
     ],
 )
 def test_bad_input_is_a_clear_error(make, message):
@@ -326,3 +327,49 @@ def test_printed_forms_show_the_settings():
     assert repr(nn.SwitchableNorm(6, 0.3)) == "SwitchableNorm(6, momentum=0.3, eps=1e-05)"
     assert repr(nn.LayerNorm(6)) == "LayerNorm(6, eps=1e-05)"
     assert repr(nn.GroupNorm(2, 6)) == "GroupNorm(2, 6, eps=1e-05)"
+
+
+# ---------------------------------------------------------------- rounding
+
+
+@pytest.mark.parametrize(
+    ("make", "shape", "value"),
+    [
+        (lambda: nn.BatchNorm(8), (50_000, 8), 3.3),
+        (lambda: nn.BatchNorm(8), (128, 28, 28, 8), 200.1),
+        (lambda: nn.InstanceNorm(1), (1, 512, 512, 1), 200.1),
+        (lambda: nn.LayerNorm(2), (1, 512, 256, 2), 200.1),
+        (lambda: nn.SwitchableNorm(1), (1, 224, 224, 1), 200.1),
+        (lambda: nn.SwitchableNorm(16), (64, 32, 32, 16), 50.3),
+    ],
+)
+def test_equal_values_become_zero_in_float32_too(make, shape, value):
+    """What the mean loses by rounding, 1 / √ε = 316 would make visible."""
+    y = make()(np.full(shape, value, np.float32))
+    assert y.dtype == np.float32
+    assert np.abs(y.data).max() < 0.01
+
+
+@pytest.mark.parametrize("make", [nn.BatchNorm, nn.InstanceNorm, nn.SwitchableNorm, nn.LayerNorm])
+def test_a_mean_of_10000_deviations_costs_no_more_than_the_inputs_rounding(make, rng):
+    x = (1e4 + rng.standard_normal((2, 224, 224, 3))).astype(np.float32)
+    exact = make(3).astype(np.float64)(x.astype(np.float64)).data
+    assert np.abs(make(3)(x).data - exact).max() < 1e-3 + np.spacing(np.float32(1e4))
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.uint8])
+@pytest.mark.parametrize(
+    "make", [nn.BatchNorm, nn.LayerNorm, nn.InstanceNorm, lambda c: nn.GroupNorm(1, c), nn.SwitchableNorm]
+)
+def test_an_array_is_taken_in_the_dtype_of_the_parameters(make, dtype, rng):
+    x = (10 * rng.random((2, 4, 4, 3))).astype(dtype)
+    assert make(3)(x).dtype == np.float32
+
+
+def test_standardize_takes_an_axis_and_refuses_one_that_comes_twice(rng):
+    x = rng.standard_normal((4, 5))
+    np.testing.assert_allclose(ml.ops.standardize(x, -1, eps=0).data.std(axis=1), 1)
+    with pytest.raises(ValueError, match=r"standardize: axis is \(1, -1\), which names an axis of x twice"):
+        ml.ops.standardize(x, (1, -1))
+    with pytest.raises(ValueError, match="standardize: eps is -1"):
+        ml.ops.standardize(x, 1, eps=-1)

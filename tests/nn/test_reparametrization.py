@@ -72,6 +72,13 @@ def test_after_construction_the_estimate_is_already_good(kind):
     assert np.linalg.svd(matrix(inside(layer).data), compute_uv=False)[0] == pytest.approx(1, abs=0.01)
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e-23, 1.0, 1e20])
+def test_the_scale_of_the_weights_does_not_matter(scale):
+    layer = nn.Dense(20, 10, init=lambda shape, rng: (scale * rng.standard_normal(shape)).astype(np.float32))
+    W = matrix(inside(nn.SpectralNorm(layer).eval()).data).astype(np.float64)
+    assert np.linalg.svd(W, compute_uv=False)[0] == pytest.approx(1, abs=0.001)
+
+
 def test_each_training_forward_makes_its_iterations_and_evaluation_none(rng):
     layer = nn.SpectralNorm(nn.Dense(4, 3), iterations=2).astype(np.float64)
     layer.u.data = rng.standard_normal(3)

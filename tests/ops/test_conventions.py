@@ -215,3 +215,40 @@ def test_labels_must_be_integers():
         ops.cross_entropy(zeros(2, 3), [0.0, 1.0])
     with pytest.raises(TypeError, match="logits have dtype int64"):
         ops.cross_entropy(np.zeros((2, 3), int), [0, 1])
+
+
+def test_long_sums_keep_the_precision_of_float32():
+    """One axis after the other: a sum over a million pixels in one go would lose three digits."""
+    x = np.full((1, 1000, 1000, 3), 200.1, np.float32)
+    bound = 2000 * 2**-24  # two sums of a thousand
+    np.testing.assert_allclose(ops.mean(x, (1, 2)).data, 200.1, rtol=bound)
+    np.testing.assert_allclose(ops.sum(x, (0, 1, 2)).data, 200.1e6, rtol=bound)
+    w, b = np.zeros((1, 1, 3, 2), np.float32), ml.Tensor(np.zeros(2, np.float32), requires_grad=True)
+    y = ops.conv2d(x, w, b)
+    y.backward(np.full(y.shape, 0.1, np.float32))
+    np.testing.assert_allclose(b.grad, 1e5, rtol=bound)
+    c = ml.Tensor(np.zeros(3, np.float32), requires_grad=True)
+    (ml.Tensor(x) + c).backward(x)
+    np.testing.assert_allclose(c.grad, 200.1e6, rtol=bound)
+
+
+def test_a_sum_over_no_axis_is_a_copy():
+    x = ml.Tensor(np.ones(2), requires_grad=True)
+    assert not np.shares_memory(ops.sum(x, ()).data, x.data)
+    np.testing.assert_array_equal(ops.sum(x, ()).data, x.data)
+
+
+@pytest.mark.parametrize("op", [ops.sum, ops.mean, ops.max])
+def test_an_axis_cannot_be_reduced_twice(op):
+    with pytest.raises(ValueError, match=rf"{op.__name__}: axis is \(1, -1\), which names an axis of x twice"):
+        op(np.ones((2, 3)), (1, -1))
+
+
+def test_empty_batches_pass_pooling_and_upsampling():
+    x = np.zeros((0, 4, 4, 2), np.float32)
+    assert ops.max(ops.windows2d(x, 2), 3).shape == (0, 2, 2, 2)
+    assert ops.upsample2d(x, 2, "bilinear").shape == (0, 8, 8, 2)
+
+
+def test_gelu_takes_bytes():
+    assert ops.gelu(np.array([0, 200], np.uint8)).data.tolist() == [0, 200]

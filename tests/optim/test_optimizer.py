@@ -228,6 +228,29 @@ def test_a_copied_model_and_optimizer_belong_together_and_to_nobody_else():
     np.testing.assert_array_equal(optimizer.weights, before)
 
 
+@pytest.mark.parametrize("twins_of", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))])
+def test_twins_made_at_a_look_ahead_point_stand_at_the_iterate_and_belong_together(twins_of):
+    model = models.mlp([2, 2])
+    optimizer = optim.Nesterov(model, lr=0.5)
+    for _ in range(3):
+        optimizer.zero_grad()
+        ops.cross_entropy(model(np.ones((1, 2), np.float32)), [0]).backward()
+        optimizer.step()
+    W = optimizer.weights
+    optimizer.zero_grad()
+    alone = twins_of(model)
+    np.testing.assert_array_equal(np.concatenate([p.data.ravel() for p in alone.parameters()]), W)
+    optimizer.zero_grad()
+    twin, twin_optimizer = twins_of((model, optimizer))
+    np.testing.assert_array_equal(twin_optimizer.weights, W)
+    twin_optimizer.zero_grad()
+    ops.cross_entropy(twin(np.ones((1, 2), np.float32)), [0]).backward()
+    twin_optimizer.step()
+    moved = np.concatenate([parameter.data.ravel() for parameter in twin.parameters()])
+    np.testing.assert_array_equal(moved, twin_optimizer.weights)
+    assert not np.array_equal(moved, W)
+
+
 def test_a_parameter_in_the_vector_can_be_copied_and_pickled():
     model = models.mlp([2, 2])
     optimizer = optim.Adam(model)
