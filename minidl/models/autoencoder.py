@@ -48,10 +48,10 @@ def autoencoder(
     32 × 32 × 3. The residual :math:`\hat x - x` has the shape of an image: R names such residuals as the place for
     smoothing by the Laplacian.
     """
+    if not isinstance(widths, Sequence) or not widths:
+        raise ValueError(f"autoencoder: widths is {widths!r}, expected the filters of at least one convolution")
     height, width = pair(size, "autoencoder", "size", 1)
     factor = 2 ** len(widths)
-    if not widths:
-        raise ValueError("autoencoder: widths is empty, expected the filters of at least one convolution")
     if height % factor or width % factor:
         raise ValueError(
             f"autoencoder: size is {size}, expected multiples of {factor}, to be halved {len(widths)} times"

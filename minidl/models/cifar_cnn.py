@@ -50,6 +50,8 @@ def cifar_cnn(
     an image. `cifar_cnn()` stands for P's baseline (there 70.71 % after 10 epochs); batch normalization and dropout are
     among the adjustments of its Table 1.
     """
+    if not isinstance(widths, Sequence) or not widths:
+        raise ValueError(f"cifar_cnn: widths is {widths!r}, expected the filters of at least one pair of convolutions")
     height, width = pair(size, "cifar_cnn", "size", 2 ** len(widths))
 
     def rectified(i: int, features: int) -> dict[str, nn.Module]:

@@ -53,7 +53,8 @@ def densenet_bc(
     Notes
     -----
     Huang et al. 2017; R trains the default. Weights start as in He et al. 2015, with the fan-in, which the paper leaves
-    open. Its recipe: SGD with Nesterov's momentum 0.9, weight decay 1e-4, rate 0.1, batches of 64.
+    open. Its recipe: SGD with Nesterov's momentum 0.9, weight decay 1e-4, rate 0.1, batches of 64. In the first dozens
+    of steps the running statistics lag behind, and the validation accuracy with them.
     """
     layers, rest = divmod(positive_integer(depth, "densenet_bc", "depth") - 4, 6)
     if rest or layers < 1:
@@ -66,8 +67,13 @@ def densenet_bc(
     network: dict[str, nn.Module] = {"conv": nn.Conv2d(channels, features, 3, padding=1, bias=False)}
     for i in 1, 2, 3:
         if i > 1:
-            network[f"transition{i - 1}"] = _transition(features, math.floor(compression * features), dropout)
-            features = math.floor(compression * features)
+            kept = math.floor(compression * features)
+            if not kept:
+                raise ValueError(
+                    f"densenet_bc: compression {compression} leaves none of {features} channels, with growth {growth}"
+                )
+            network[f"transition{i - 1}"] = _transition(features, kept, dropout)
+            features = kept
         network[f"block{i}"] = nn.Sequential(
             **{f"layer{j + 1}": _layer(features + j * growth, growth, dropout) for j in range(layers)}
         )

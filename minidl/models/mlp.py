@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from minidl import nn
 from minidl.nn import initializers
+from minidl.ops.arguments import number
 
 
 def mlp(
@@ -43,10 +44,11 @@ def mlp(
     The weights start with the variance that suits f (`initializers.for_activation`); behind the last layer there is
     none.
     """
-    if len(sizes) < 2:
-        raise ValueError(f"mlp: sizes is {list(sizes)}, expected at least the number of inputs and of outputs")
+    if not isinstance(sizes, Sequence) or len(sizes) < 2:
+        raise ValueError(f"mlp: sizes is {sizes!r}, expected at least the number of inputs and of outputs: [784, 10]")
+    number(dropout, "mlp", "dropout", "[0, 1]")
     *hidden, (features, outputs) = itertools.pairwise(sizes)
-    init = initializers.for_activation(activation())
+    init = initializers.for_activation(_made_by(activation))
     layers: list[nn.Module] = [nn.Flatten()]
     for before, after in hidden:
         layers.append(nn.Dense(before, after, bias=not batch_norm, init=init))
@@ -56,3 +58,13 @@ def mlp(
         if dropout:
             layers.append(nn.Dropout(dropout))
     return nn.Sequential(*layers, nn.Dense(features, outputs, init=initializers.for_activation(None)))
+
+
+def _made_by(activation: Callable[[], nn.Module]) -> nn.Module:
+    try:
+        module = activation()
+    except TypeError:  # not callable, or it wants an argument, as an op does
+        module = None
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"mlp: activation is {activation!r}, expected what makes a Module when it is called: nn.ReLU")
+    return module

@@ -41,7 +41,8 @@ def resnet(depth: int, classes: int = 10, channels: int = 3) -> nn.Sequential:
     -----
     He et al. 2016, §4.2; R trains 20 and 56 layers. Weights start as in He et al. 2015, with the fan-in. The paper
     leaves open where option A puts the zeros: here after the channels there are. Its recipe: SGD with momentum 0.9,
-    rate 0.1 (at 110 layers 0.01 until the training error is below 80 %), weight decay 1e-4, batches of 128.
+    rate 0.1 (at 110 layers 0.01 until the training error is below 80 %), weight decay 1e-4, batches of 128. In the
+    first dozens of steps the running statistics of the normalization lag behind, and the validation accuracy with them.
     """
     blocks, rest = divmod(positive_integer(depth, "resnet", "depth") - 2, 6)
     if rest or not blocks:

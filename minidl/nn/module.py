@@ -222,13 +222,17 @@ class Module:
             Naming every missing and unexpected entry, and those of another shape or without numbers; without `strict`
             only if nothing fits. Nothing has been loaded then.
         """
+        if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
+            raise TypeError(
+                f"load_state_dict: state is {type(state).__name__}, expected a dictionary of arrays by name"
+            )
         own = dict(self._named_state())
         values = {name: value.data if isinstance(value, Tensor) else value for name, value in state.items()}
         entries = {name: np.asarray(backend.to_numpy(value)) for name, value in values.items()}
         unfitting = {
             name: f"{name} has shape {entries[name].shape}, expected {tensor.shape}"
             if entries[name].shape != tensor.shape
-            else f"{name} has dtype {entries[name].dtype}, expected numbers"
+            else f"{name} has dtype {entries[name].dtype}, expected real numbers"
             for name, tensor in own.items()
             if name in entries and (entries[name].shape != tensor.shape or entries[name].dtype.kind not in "fiub")
         }

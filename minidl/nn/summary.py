@@ -43,6 +43,8 @@ class Summary:
 
 def summarize(model: Module, input_shape: tuple[int, ...]) -> Summary:
     """Run the model once in evaluation mode on zeros of shape (1, *input_shape) and note what each layer puts out."""
+    if not isinstance(input_shape, (tuple, list)):
+        raise TypeError(f"summary: input_shape is {input_shape!r}, expected the shape of one sample, as (28, 28, 1)")
     if not all(isinstance(size, (int, np.integer)) and size > 0 for size in input_shape):
         raise ValueError(f"summary: input_shape is {input_shape}, expected positive integers, without the batch")
     names = {id(module): name for name, module in model.named_modules()}

@@ -33,6 +33,7 @@ from minidl.viz.style import save
 
 RENDERERS = ("auto", "graphviz", "matplotlib")
 ENDINGS = (".png", ".svg", ".pdf")
+PATIENCE, SHORT_PATIENCE = 120, 20  # seconds for Graphviz, alone and where Matplotlib can take over
 LONGEST = 40  # letters of a name in a box …
 LONGEST_IN_LABEL = 24  # … and in a label
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
@@ -123,9 +124,8 @@ class Graph:
         RuntimeError
             If Graphviz is asked for and missing, fails, or takes more than two minutes.
         """
-        form = _form(path)
-        if self._by_graphviz():
-            picture = run_dot(self.dot(), form)
+        picture = self._by_graphviz(_form(path))
+        if picture is not None:
             with replacing(path) as temporary:
                 temporary.write_bytes(picture)
             return Path(path)
@@ -142,14 +142,23 @@ class Graph:
 
     def _repr_svg_(self) -> str:
         """Show the picture in a notebook."""
-        if self._by_graphviz():
-            return run_dot(self.dot(), "svg").decode()
+        picture = self._by_graphviz("svg")
+        if picture is not None:
+            return picture.decode()
         file = io.StringIO()
         self.figure().savefig(file, format="svg")
         return file.getvalue()
 
-    def _by_graphviz(self) -> bool:
-        return self.renderer == "graphviz" or (self.renderer == "auto" and program() is not None)
+    def _by_graphviz(self, form: str) -> bytes | None:
+        """Return Graphviz's picture; None where Matplotlib is to draw it."""
+        if self.renderer == "graphviz":
+            return run_dot(self.dot(), form, PATIENCE)
+        if self.renderer == "matplotlib" or program() is None:
+            return None
+        try:
+            return run_dot(self.dot(), form, SHORT_PATIENCE)
+        except RuntimeError:  # it fails, or takes minutes, as it does for densely connected graphs
+            return None
 
     def _picture(self) -> Picture:
         result = self.vertices[-1]
@@ -201,7 +210,7 @@ def draw_graph(
         Names of leaves, and of results in between: `{"x": x, "loss": loss, **dict(model.named_parameters())}`. What is
         not in the graph is passed over.
     renderer : {"auto", "graphviz", "matplotlib"}, default "auto"
-        "auto" takes Graphviz if its program `dot` is on the PATH.
+        "auto" takes Graphviz if its program `dot` is on the PATH and is done within 20 seconds.
     limit : int, default 500
         The most ops and leaves that are drawn.
 
@@ -252,11 +261,14 @@ def _captured(tensor: Tensor, names: dict[int, str], limit: int) -> tuple[tuple[
     edges: list[Edge] = []
     place: dict[int, int] = {}
     counts = {"v": 0, "w": 0, "x": 0}
+    given = set(names.values())
 
     def add(source: Any) -> None:
         letter = "v" if type(source) is Node else "w" if isinstance(source, Parameter) else "x"
         counts[letter] += 1
-        name = names.get(id(source)) or f"{letter}{counts[letter]}".translate(SUBSCRIPTS)
+        while (numbered := f"{letter}{counts[letter]}".translate(SUBSCRIPTS)) in given:
+            counts[letter] += 1
+        name = names.get(id(source)) or numbered
         place[id(source)] = len(vertices)
         vertices.append(Vertex(name, source.name, source.shape, None) if letter == "v" else _leaf(source, name))
 

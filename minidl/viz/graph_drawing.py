@@ -34,7 +34,6 @@ DPI = 130
 MOST_PIXELS = 60_000  # of a side of an image in Matplotlib
 SPACER = '<FONT POINT-SIZE="3"> </FONT>'
 FONT = "DejaVu Sans,Verdana,Helvetica,sans-serif"
-PATIENCE = 120  # seconds that Graphviz may take
 ADVICE = "renderer='matplotlib' draws without it"
 
 
@@ -229,8 +228,8 @@ def needed_program() -> str:
     return dot
 
 
-def run_dot(text: str, form: str) -> bytes:
-    """Return the picture that Graphviz makes of `text`, as "png", "svg" or "pdf".
+def run_dot(text: str, form: str, patience: float) -> bytes:
+    """Return the picture that Graphviz makes of `text` in so many seconds, as "png", "svg" or "pdf".
 
     Raises
     ------
@@ -240,9 +239,9 @@ def run_dot(text: str, form: str) -> bytes:
     dot = needed_program()
     command = [dot, f"-T{form}", *([f"-Gdpi={DPI}"] if form == "png" else [])]
     try:
-        done = subprocess.run(command, input=text.encode(), capture_output=True, timeout=PATIENCE, check=True)
+        done = subprocess.run(command, input=text.encode(), capture_output=True, timeout=patience, check=True)
     except subprocess.TimeoutExpired as error:
-        raise RuntimeError(f"draw_graph: Graphviz took more than {PATIENCE} s; {ADVICE}") from error
+        raise RuntimeError(f"draw_graph: Graphviz took more than {patience} s; {ADVICE}") from error
     except (OSError, subprocess.CalledProcessError) as error:
         said = (getattr(error, "stderr", b"") or b"").decode(errors="replace").strip()
         raise RuntimeError(f"draw_graph: Graphviz failed ({said or error}); {ADVICE}") from error

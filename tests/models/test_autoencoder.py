@@ -91,7 +91,8 @@ def test_weights_start_with_the_variance_for_what_follows_them():
         ({"size": (28, 27)}, r"autoencoder: size is \(28, 27\)"),
         ({"size": 0}, "autoencoder: size is 0"),
         ({"code": 0}, "autoencoder: code is 0"),
-        ({"widths": ()}, "autoencoder: widths is empty"),
+        ({"widths": ()}, r"autoencoder: widths is \(\), expected the filters"),
+        ({"widths": 16}, "autoencoder: widths is 16, expected the filters"),
         ({"channels": 0}, "Conv2d: inputs is 0"),
     ],
 )

@@ -59,6 +59,8 @@ def test_names_read_well():
         ({"size": (32, 7), "widths": (8, 8, 8)}, "cifar_cnn: size is"),
         ({"dropout": -0.1}, "Dropout: p is -0.1"),
         ({"widths": (0,)}, "Conv2d: outputs is 0"),
+        ({"widths": ()}, r"cifar_cnn: widths is \(\), expected the filters"),
+        ({"widths": 64}, "cifar_cnn: widths is 64, expected the filters"),
         ({"classes": 0}, "Dense: outputs is 0"),
     ],
 )

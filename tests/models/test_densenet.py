@@ -109,6 +109,7 @@ def test_other_depths_are_an_error_that_names_the_possible_ones(depth):
         ({"growth": 0}, "densenet_bc: growth is 0"),
         ({"compression": 0}, "densenet_bc: compression is 0, expected a number in"),
         ({"compression": 1.5}, "densenet_bc: compression is 1.5"),
+        ({"growth": 1, "compression": 0.1}, "densenet_bc: compression 0.1 leaves none of 3 channels, with growth 1"),
         ({"dropout": 1.5}, "Dropout: p is 1.5"),
         ({"classes": 0}, "outputs is 0"),
     ],

@@ -62,12 +62,20 @@ def test_weights_start_with_the_variance_for_the_activation_behind_them(activati
     [
         (lambda: models.mlp([3]), r"mlp: sizes is \[3\], expected at least"),
         (lambda: models.mlp([3, 0, 2]), "Dense: outputs is 0"),
-        (lambda: models.mlp([3, 4, 2], dropout=2), "Dropout: p is 2"),
+        (lambda: models.mlp(784), "mlp: sizes is 784, expected at least"),
+        (lambda: models.mlp([3, 4, 2], dropout=2), "mlp: dropout is 2"),
+        (lambda: models.mlp([3, 2], dropout=2), "mlp: dropout is 2"),
     ],
 )
 def test_bad_arguments(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("activation", ["relu", nn.ReLU(), ops.relu, None, lambda: np.tanh])
+def test_an_activation_is_what_makes_a_module(activation):
+    with pytest.raises(TypeError, match="mlp: activation is .*, expected what makes a Module when it is called"):
+        models.mlp([3, 4, 2], activation=activation)
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def test_load_state_dict_names_every_fault_and_loads_nothing():
     with pytest.raises(ValueError, match="missing: first.bias; unexpected: extra; inner.0.weight has shape") as caught:
         model.load_state_dict(state)
     assert "expected (3, 2)" in str(caught.value)
-    with pytest.raises(ValueError, match=r"layers.1.beta has dtype <U1, expected numbers"):
+    with pytest.raises(ValueError, match=r"layers.1.beta has dtype <U1, expected real numbers"):
         model.load_state_dict(before | {"layers.1.beta": np.array(["a", "b", "c"])})
     for name, value in model.state_dict().items():
         np.testing.assert_array_equal(value, before[name])
@@ -208,6 +208,8 @@ def test_summary_checks_its_argument():
         models.mlp([3, 2]).summary((0, 3))
     with pytest.raises(ValueError, match="Dense: x has shape"):
         models.mlp([3, 2]).summary((4,))
+    with pytest.raises(TypeError, match="summary: input_shape is 3, expected the shape of one sample"):
+        models.mlp([3, 2]).summary(3)
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
@@ -259,6 +261,12 @@ def test_names_that_would_clash_are_refused():
 
     with pytest.raises(ValueError, match=r"two different parameters or buffers are named 'parts\.1\.weight'"):
         Clashing().state_dict()
+
+
+@pytest.mark.parametrize("state", [None, "model.safetensors", {1: np.zeros(2)}])
+def test_a_state_is_a_dictionary_by_name(state):
+    with pytest.raises(TypeError, match=r"load_state_dict: state is .*, expected a dictionary of arrays by name"):
+        models.mlp([3, 2]).load_state_dict(state)
 
 
 def test_a_state_may_consist_of_tensors():

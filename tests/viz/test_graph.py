@@ -544,12 +544,26 @@ def test_auto_takes_graphviz_where_it_is_and_matplotlib_where_not(tmp_path, monk
 )
 def test_where_graphviz_fails_the_old_file_stays(script, message, tmp_path, monkeypatch):
     fake_dot(tmp_path, script, monkeypatch)
-    monkeypatch.setattr(graph_drawing, "PATIENCE", 0.2)
+    monkeypatch.setattr(viz.graph, "PATIENCE", 0.2)
     (tmp_path / "graph.png").write_text("old")
     with pytest.raises(RuntimeError, match=re.escape(message)):
-        ml.draw_graph(expression()[0], tmp_path / "graph.png")
+        ml.draw_graph(expression()[0], tmp_path / "graph.png", renderer="graphviz")
     assert (tmp_path / "graph.png").read_text() == "old"
     assert sorted(file.name for file in tmp_path.iterdir()) == ["bin", "graph.png"]
+
+
+@pytest.mark.parametrize("script", ["exit 1", "exec sleep 20"])
+def test_auto_takes_matplotlib_where_graphviz_fails_or_takes_long(script, tmp_path, monkeypatch):
+    fake_dot(tmp_path, script, monkeypatch)
+    monkeypatch.setattr(viz.graph, "SHORT_PATIENCE", 0.2)
+    picture = ml.draw_graph(expression()[0]).draw(tmp_path / "graph.png")
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_given_name_is_not_given_again():
+    x, y = leaf(1, 2), leaf(3, 4)
+    graph = ml.draw_graph(x * y, names={"x₂": x})
+    assert [vertex.name for vertex in graph.vertices] == ["x₂", "x₃", "v₁"]
 
 
 @needs_dot
