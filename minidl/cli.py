@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     compare.add_argument("--optimizers", default="all", help="comma-separated names, or 'all' for the eleven")
-    compare.add_argument("--model", default="lenet5", help="lenet5 or mlp")
+    compare.add_argument("--model", default="lenet5", help="lenet5, mlp, cifar_cnn or resnet20")
     compare.add_argument("--data", default="digits", help="digits, or mnist and fashion-mnist from MINIDL_DATA")
     compare.add_argument("--epochs", type=int, default=10, help="epochs of the race")
     compare.add_argument("--batch-size", type=int, default=64, help="images in a batch")

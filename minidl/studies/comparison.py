@@ -119,7 +119,7 @@ def compare(
     ----------
     optimizers : sequence of str, default: eleven
         Names (`studies.contenders.NAMES`).
-    model : {"lenet5", "mlp"}, default "lenet5"
+    model : {"lenet5", "mlp", "cifar_cnn", "resnet20"}, default "lenet5"
         Without dropout, so that the optimizers alone make the difference.
     dataset : str, default "digits"
         A name for `data.load`; the digits are enlarged to 28 × 28.
@@ -193,6 +193,8 @@ def compare(
 MODELS: dict[str, Callable[[data.Dataset], Any]] = {
     "lenet5": lambda d: models.lenet5(len(d.classes), dropout=0, channels=d.train_x.shape[-1]),
     "mlp": lambda d: models.mlp([math.prod(d.train_x.shape[1:]), 128, len(d.classes)]),
+    "cifar_cnn": lambda d: models.cifar_cnn(len(d.classes), d.train_x.shape[-1], d.train_x.shape[1:3]),
+    "resnet20": lambda d: models.resnet(20, len(d.classes), d.train_x.shape[-1]),
 }
 
 

@@ -288,3 +288,9 @@ def test_the_drawn_loss_is_a_running_mean_without_a_bias_at_the_start():
     np.testing.assert_allclose(running_mean([3.0] * 20), 3.0)
     noisy = np.random.default_rng(0).standard_normal(2000) + 5
     assert abs(running_mean(noisy)[-500:].mean() - 5) < 0.2
+
+
+@pytest.mark.parametrize("name", comparison.MODELS)
+def test_every_model_fits_the_digits(name, small_digits):
+    model = comparison.MODELS[name](small_digits).eval()
+    assert model(small_digits.test_x[:2]).shape == (2, 10)
