@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
 import os
 import re
+import secrets
+import socket
 import tempfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
+
+MARK = ".minidl-tmp"  # in the name of every temporary file: none without it is ever removed
+
+
+def user_path(path: object, who: str, name: str = "path") -> Path:
+    """Return the path that a user gave, with the home folder for ~; raise TypeError if it is none."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"{who}: {name} is {path!r}, expected a path")
+    return Path(os.path.expanduser(path))
 
 
 def writable_folder(folder: str | os.PathLike[str], who: str) -> Path:
@@ -24,7 +38,8 @@ def writable_folder(folder: str | os.PathLike[str], who: str) -> Path:
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
-        raise OSError(f"{who}: cannot write to the folder {path}: {error.strerror or error}") from error
+        message = f"{who}: cannot write to the folder {path}: {error.strerror or error}"
+        raise type(error)(error.errno, message) from error
     return path
 
 
@@ -33,11 +48,22 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path beside `path` to write to; rename it to `path` at the end, or remove it after an error.
 
     At every moment, whether the process is killed or the power fails, `path` holds all of the old content or all of the
-    new. A temporary file that a killed process has left behind is removed when `path` is written the next time.
+    new; of several threads or processes that write it the last one's. A link stays, and what it points to is replaced.
+    A temporary file that a killed process has left behind is removed when something is written to its folder the next
+    time on the same host, in the same container: elsewhere nobody can know whether the process has ended.
+
+    Raises
+    ------
+    OSError
+        If the folder is missing (FileNotFoundError) or is none, naming it and `path`.
     """
-    target = Path(path)
-    _remove_leftovers(target)
-    temporary = target.with_name(f".{target.stem}-{os.getpid()}{target.suffix}")
+    target = Path(os.path.realpath(path))
+    if not target.parent.is_dir():
+        code, what = (errno.ENOTDIR, "is none") if target.parent.exists() else (errno.ENOENT, "does not exist")
+        raise OSError(code, f"the folder {Path(path).parent} {what}", os.fspath(path))
+    _remove_leftovers(target.parent)
+    own = f"{_host()}-{os.getpid()}-{secrets.token_hex(8)}"
+    temporary = target.with_name(f".{target.stem[:40]}-{own}{MARK}{target.suffix}")
     try:
         yield temporary
         _flush(temporary)  # or the name might reach the disk before the content
@@ -57,14 +83,25 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _remove_leftovers(target: Path) -> None:
-    """Remove the temporary files for this target whose processes have ended."""
-    temporary = re.compile(rf"{re.escape(f'.{target.stem}-')}([1-9]\d*){re.escape(target.suffix)}")
-    names = [entry.name for entry in os.scandir(target.parent)] if target.parent.is_dir() else []
-    for name in names:
-        found = temporary.fullmatch(name)
-        if found and _has_ended(int(found[1])):
-            target.with_name(name).unlink(missing_ok=True)
+@functools.cache
+def _host() -> str:
+    """Return a mark of where the numbers of processes have this meaning: the host, and on it the container."""
+    try:
+        container = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        container = ""
+    return f"{zlib.crc32(f'{socket.gethostname()} {container}'.encode()):08x}"
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of this host's processes that have ended."""
+    temporary = re.compile(rf"\..*-{_host()}-([1-9]\d*)-[0-9a-f]{{16}}{re.escape(MARK)}(\..*)?", re.DOTALL)
+    with contextlib.suppress(OSError):  # a folder that one may write to and not list
+        for name in os.listdir(folder):
+            found = temporary.fullmatch(name)
+            if found and _has_ended(int(found[1])):
+                with contextlib.suppress(OSError):  # somebody else's file
+                    (folder / name).unlink()
 
 
 def _has_ended(process: int) -> bool:

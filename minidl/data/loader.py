@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,6 +11,7 @@ import numpy as np
 
 from minidl import backend
 
+SAMPLED_BYTES = 500_000  # of x and of y, for the checksum
 Augment = Callable[[Any, np.random.Generator], Any]
 
 
@@ -17,11 +20,13 @@ class Loader:
 
     Each pass is shuffled anew by `seed` and the number of the pass, and by nothing else: the same seed gives the same
     batches on every machine, and setting `epoch` continues an interrupted run with the batches that it would have had;
-    `batches` does so in the middle of a pass.
+    `rest` does so in the middle of a pass.
 
     Parameters
     ----------
     x : (N, …) array
+        Given to the model as it is, whatever the dtype: of images of the type uint8, 0…255, make
+        ``x.astype(np.float32) / 255`` first, or here by `augment`.
     y : (N,) or (N, …) array
     batch_size : int, default 128
     shuffle : bool, default True
@@ -91,21 +96,22 @@ class Loader:
         return full + (rest > 0 and not self.drop_last)
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        return self.batches()
-
-    def batches(self, skip: int = 0) -> Iterator[tuple[Any, Any]]:
-        """Begin a pass, and leave out its first `skip` batches, which are not loaded; `iter(loader)` skips none."""
-        if not isinstance(skip, (int, np.integer)) or not 0 <= skip <= len(self):
-            raise ValueError(f"Loader.batches: skip is {skip!r}, expected an integer from 0 to {len(self)}")
-        return self._pass(skip)
-
-    def _pass(self, skip: int) -> Iterator[tuple[Any, Any]]:
-        epoch = self.epoch
         self.epoch += 1
+        yield from self.rest(0)
+
+    def rest(self, done: int) -> Iterator[tuple[Any, Any]]:
+        """Go on in the pass that was begun last, after its first `done` batches, which are not loaded again."""
+        if not isinstance(done, (int, np.integer)) or not 0 <= done <= len(self):
+            raise ValueError(f"Loader.rest: done is {done!r}, expected an integer from 0 to {len(self)}")
+        if self.epoch < 1:
+            raise ValueError("Loader.rest: no pass was begun")
+        return self._from(int(done), self.epoch - 1)
+
+    def _from(self, first: int, epoch: int) -> Iterator[tuple[Any, Any]]:
         order = np.arange(len(self.x))
         if self.shuffle:
             np.random.default_rng([self.seed, epoch]).shuffle(order)
-        for i in range(skip, len(self)):
+        for i in range(first, len(self)):
             rows = order[i * self.batch_size : (i + 1) * self.batch_size]
             x, y = backend.asarray(self.x[rows]), backend.asarray(self.y[rows])
             yield (x if self.augment is None else self._augmented(x, epoch, i)), y
@@ -113,7 +119,10 @@ class Loader:
     def _augmented(self, x: Any, epoch: int, batch: int) -> Any:
         seeds = np.random.SeedSequence(self.seed, spawn_key=(epoch, batch))  # apart from that of the shuffling
         count, dtype = len(x), x.dtype
-        x = backend.asarray(self.augment(x, np.random.default_rng(seeds)))  # type: ignore[misc]
+        made = self.augment(x, np.random.default_rng(seeds))  # type: ignore[misc]
+        if isinstance(made, (tuple, list)):  # or a pair (x, y) would pass for two samples
+            raise TypeError(f"Loader: augment returned a {type(made).__name__}, expected an array, the inputs alone")
+        x = backend.asarray(made)
         if x.ndim == 0 or len(x) != count:
             raise ValueError(f"Loader: augment returned the shape {x.shape}, expected {count} samples, as it was given")
         if dtype.kind == "f" and x.dtype != dtype:
@@ -123,10 +132,24 @@ class Loader:
     # -- saving and loading
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the passes begun so far, and what the batches depend on, but for the data themselves."""
-        return {"epoch": self.epoch, "samples": len(self.x), "augment": self.augment is not None} | {
+        """Return the passes begun so far, and what the batches depend on; of the data shape, dtype and a checksum.
+
+        The checksum is of up to about 1 MB of the data, in rows spread evenly, and made once: it tells other data, not
+        every single changed value. What `augment` does is not known.
+        """
+        return {"epoch": self.epoch, "data": self._fingerprint, "augment": self.augment is not None} | {
             name: getattr(self, name) for name in ("batch_size", "shuffle", "drop_last", "seed")
         }
+
+    @functools.cached_property
+    def _fingerprint(self) -> str:
+        crc = 0
+        for values in (self.x, self.y):
+            rows = max(1, min(len(values), len(values) * SAMPLED_BYTES // max(1, values.nbytes)))
+            spread = np.linspace(0, len(values) - 1, rows).astype(int)
+            crc = zlib.crc32(values[spread].tobytes(), crc)
+        shapes = " and ".join(f"{values.dtype} {values.shape}" for values in (self.x, self.y))
+        return f"{shapes} with the checksum {crc:08x}"
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with the pass that comes next in what `state_dict` returned.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any, ClassVar, TypedDict
 
 import numpy as np
@@ -154,11 +155,16 @@ class Optimizer:
     # -- saving and loading
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the class's name, t, the numbers, copies of the state vectors as NumPy arrays, and the schedule's."""
+        """Return class, t, the parameters' names and shapes, numbers, copies of the state vectors, and the schedule's.
+
+        The vectors are NumPy arrays. Penalties, clipping, a rate that is a number and settings such as β are the
+        maker's, and not in it.
+        """
         vectors = {name: np.array(to_numpy(getattr(self, name))) for name in self.state}
         numbers = {name: getattr(self, name) for name in self.numbers}
         schedule: dict[str, Any] = {"schedule": self.lr.state_dict()} if isinstance(self.lr, Schedule) else {}
-        return {"class": type(self).__name__, "t": self.t, **vectors, **numbers, **schedule}
+        layout = {name: list(shape) for name, shape in zip(self.layout.names, self.layout.shapes, strict=True)}
+        return {"class": type(self).__name__, "t": self.t, "layout": layout, **vectors, **numbers, **schedule}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` returned; the weights themselves are the model's to load.
@@ -166,16 +172,19 @@ class Optimizer:
         Raises
         ------
         ValueError
-            If it is another class's, or an entry is missing, unexpected or mis-shaped. Nothing has been loaded then.
+            If it is another class's, of other parameters or in another order, of a schedule with other settings, or an
+            entry is missing, unexpected or mis-shaped. Nothing has been loaded then.
         """
         who = type(self).__name__
         if not isinstance(state, Mapping):
             raise TypeError(f"{who}.load_state_dict: state is {type(state).__name__}, expected a dictionary")
-        expected = {"class", "t", *self.state, *self.numbers, *(["schedule"] if isinstance(self.lr, Schedule) else [])}
+        expected = {"class", "t", "layout", *self.state, *self.numbers}
+        expected |= {"schedule"} if isinstance(self.lr, Schedule) else set()
         if state.keys() != expected:
             raise ValueError(f"{who}.load_state_dict: the entries are {sorted(state)}, expected {sorted(expected)}")
         if state["class"] != who:
             raise ValueError(f"{who}.load_state_dict: this is the state of {state['class']}")
+        self._check_layout(state["layout"])
         W = self._vector.iterate
         for name in self.state:
             if np.shape(state[name]) != W.shape:
@@ -194,6 +203,19 @@ class Optimizer:
             self.lr.load_state_dict(state["schedule"])  # refuses a state that is not its own, before anything is loaded
         self.t = int(t)
         vars(self).update(numbers | vectors)
+
+    def _check_layout(self, saved: Any) -> None:
+        """Raise unless the saved names and shapes are those of W: a vector's parts would go to other parameters."""
+        who = f"{type(self).__name__}.load_state_dict"
+        if not isinstance(saved, Mapping):
+            raise ValueError(f"{who}: layout is {saved!r}, expected shapes by name")
+        own = [f"{name} {list(shape)}" for name, shape in zip(self.layout.names, self.layout.shapes, strict=True)]
+        theirs = [f"{name} {shape}" for name, shape in saved.items()]
+        pairs = zip_longest(own, theirs, fillvalue="none")
+        differ = [f"{one}, in the state {other}" for one, other in pairs if one != other]
+        if differ:
+            more = "; …" if len(differ) > 3 else ""
+            raise ValueError(f"{who}: the parameters in W differ: {'; '.join(differ[:3])}{more}")
 
     # -- hyper-parameters
 

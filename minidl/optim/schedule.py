@@ -48,31 +48,50 @@ class Schedule:
         return {"class": type(self).__name__} | {name: self._plain(name) for name in (*self.settings, *self.state)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` returned, settings included.
+        """Take over what `state_dict` returned; the settings must be the same.
 
         Raises
         ------
         ValueError
-            If it is another class's, or an entry is missing, unexpected or bad. Nothing has been loaded then.
+            If it is another class's or has other settings, or an entry is missing, unexpected or bad. Nothing has been
+            loaded then.
         """
-        self.check_entries(state)
+        new = self.from_state(state)
+        self.check_settings(new)
+        vars(self).update({name: getattr(new, name) for name in self.state})
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Schedule:
+        """Return a new schedule of this class with these settings and this state."""
+        cls.check_entries(state)
         try:
-            new = type(self)(**{name: state[name] for name in self.settings})
-            new._take_state({name: state[name] for name in self.state})
+            new = cls(**{name: state[name] for name in cls.settings})
+            new._take_state({name: state[name] for name in cls.state})
         except TypeError as error:
             raise ValueError(str(error)) from error
-        vars(self).update(vars(new))
+        return new
 
     def _take_state(self, state: dict[str, Any]) -> None:
         """Check the entries of `state` and make them attributes."""
 
-    def check_entries(self, state: Any) -> None:
+    def check_settings(self, saved: Schedule) -> None:
+        """Raise unless those of the saved schedule are the same: its rates would be others from now on."""
+        plain = [(name, self._plain(name), saved._plain(name)) for name in self.settings]
+        differ = ", ".join(f"{name} is {own}, in the state {theirs}" for name, own, theirs in plain if own != theirs)
+        if differ:
+            raise ValueError(
+                f"{type(self).__name__}.load_state_dict: {differ}; a run goes on with the schedule that it began with. "
+                "For another one load the weights alone, and begin a new run"
+            )
+
+    @classmethod
+    def check_entries(cls, state: Any) -> None:
         """Raise unless `state` is of this class and has all of its entries, and no other."""
-        kind, who = type(self).__name__, f"{type(self).__name__}.load_state_dict"
+        kind, who = cls.__name__, f"{cls.__name__}.load_state_dict"
         if not isinstance(state, Mapping) or state.get("class") != kind:
             of = f"this is the state of {state.get('class')}" if isinstance(state, Mapping) else f"this is {state!r}"
             raise ValueError(f"{who}: {of}")
-        expected = {"class", *self.settings, *self.state}
+        expected = {"class", *cls.settings, *cls.state}
         for what, names in (("missing", expected - state.keys()), ("unexpected", state.keys() - expected)):
             if names:
                 raise ValueError(f"{who}: {', '.join(sorted(map(str, names)))} {what}, expected {sorted(expected)}")

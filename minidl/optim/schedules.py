@@ -362,12 +362,20 @@ class InEpochs(Schedule):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.check_entries(state)
+        self.check_settings(self._around(self.schedule, state))
+        self.schedule.load_state_dict(state["schedule"])
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Schedule:
+        cls.check_entries(state)
+        return cls._around(from_state_dict(state["schedule"]), state)
+
+    @classmethod
+    def _around(cls, schedule: Schedule, state: Mapping[str, Any]) -> InEpochs:
         try:
-            new = InEpochs(self.schedule, state["steps_per_epoch"], state["smooth"])
+            return cls(schedule, state["steps_per_epoch"], state["smooth"])
         except TypeError as error:
             raise ValueError(str(error)) from error
-        self.schedule.load_state_dict(state["schedule"])
-        vars(self).update(vars(new))
 
 
 KINDS: tuple[type[Schedule], ...] = (
@@ -397,9 +405,4 @@ def from_state_dict(state: Mapping[str, Any]) -> Schedule:
     if kind is None:
         known = ", ".join(kind.__name__ for kind in KINDS)
         raise ValueError(f"from_state_dict: the class is {name!r}, expected one of {known}")
-    schedule = kind.__new__(kind)
-    schedule.check_entries(state)
-    if isinstance(schedule, InEpochs):
-        schedule.schedule = from_state_dict(state["schedule"])
-    schedule.load_state_dict(state)
-    return schedule
+    return kind.from_state(state)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import copy
+import errno
 import os
 import sys
 import time
+import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from minidl.files import writable_folder
+from minidl.files import user_path, writable_folder
 from minidl.ops.arguments import positive_integer
 from minidl.training.checkpoint import save_checkpoint
 from minidl.training.diagnosis import all_finite
@@ -23,12 +24,18 @@ class Callback:
     """The base: override what is needed. `trainer.history` holds what has happened; `trainer.stop(reason)` ends it.
 
     Callbacks are told in their order, but a `Checkpoint` last, so that it saves what the others have made of the step;
-    of the end they are told in reverse, and all of them, also after an error. Name in `state` the attributes that a
-    checkpoint shall keep: numbers, strings, arrays, None, and lists and dictionaries of them. A fit that goes on from a
-    checkpoint calls `on_start`, then `load_state_dict`, which sets them.
+    of the end they are told in reverse, and all of them, also after an error.
+
+    Name in `state` the attributes that a checkpoint shall keep, and set them in `on_start` at the latest: numbers,
+    strings, arrays, None, lists and tuples, which come back as lists, and dictionaries with strings for keys. A fit
+    that goes on from a checkpoint calls `on_start`, then `load_state_dict`, which sets them again.
     """
 
     state: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls) -> None:
+        if isinstance(cls.state, str):
+            raise TypeError(f"{cls.__name__}: state is {cls.state!r}, expected a tuple of names: ({cls.state!r},)")
 
     def on_start(self, trainer: Trainer) -> None:
         """Before the first step of a `fit`; if it goes on from a checkpoint, the trainer stands there already."""
@@ -63,6 +70,15 @@ class Callback:
         vars(self).update(state)
 
 
+def start(callback: Callback, trainer: Trainer) -> None:
+    """Call `on_start`; raise if the callback could not be saved from then on."""
+    callback.on_start(trainer)
+    missing = [name for name in callback.state if not hasattr(callback, name)]
+    if missing:
+        kind = type(callback).__name__
+        raise ValueError(f"{kind}: state names {', '.join(missing)}, not set by on_start; set it there or in __init__")
+
+
 def states_of(callbacks: Sequence[Callback]) -> list[dict[str, Any]]:
     """Return class and state of each callback that has a state."""
     states = [{"class": type(callback).__name__, "state": callback.state_dict()} for callback in callbacks]
@@ -92,12 +108,14 @@ class Checkpoint(Callback):
     """Saves the training to one file, from which `fit` goes on as if it had never stopped, bit by bit.
 
     It saves as often as you say, and when the training ends: because its epochs are done, by a stopping rule, or by
-    Ctrl-C. Not after an error, and not while a weight is NaN or infinite: then the last good file stays.
+    Ctrl-C. Not after an error, and not while a weight is NaN or infinite, of which a UserWarning tells once: then the
+    last good file stays.
 
     Parameters
     ----------
     path : path
-        Of the file; its folder is made if it is missing.
+        Of the file; its folder is made if it is missing. If there is a file from which this fit does not go on, a
+        UserWarning says that it will be replaced. Each fit of a Trainer needs a path of its own.
     every_epochs : int or None, default 1
     every_steps : int or None, default None
         Steps of this fit. A step in the middle of an epoch is as good a place to go on from as its end.
@@ -110,7 +128,10 @@ class Checkpoint(Callback):
     Notes
     -----
     Safe against SIGKILL and power failure at any moment: see `save_checkpoint`, which says what is saved. Here it is
-    the Trainer too: its counters, the running means of the epoch, the history, and the callbacks' states.
+    the Trainer too: its counters, the running means of the epoch, the history, and the callbacks' states. The weights
+    are those of the last step, also at the end of a run with `EarlyStopping`, which brings the best ones back only
+    then: save these with `save_checkpoint`, after `fit`. The file is about as large as the weights, as many vectors
+    like them as the optimizer has (Adam: two), and the best weights that `EarlyStopping` keeps.
 
     Examples
     --------
@@ -122,18 +143,23 @@ class Checkpoint(Callback):
     def __init__(
         self, path: str | os.PathLike[str], every_epochs: int | None = 1, every_steps: int | None = None
     ) -> None:
-        self.path = Path(path)
+        self.path = user_path(path, "Checkpoint")
         for name, value in (("every_epochs", every_epochs), ("every_steps", every_steps)):
             if value is not None:
                 positive_integer(value, "Checkpoint", name)
         self.every_epochs, self.every_steps = every_epochs, every_steps
+        self._own_file = False
 
     def on_start(self, trainer: Trainer) -> None:
         writable_folder(self.path.parent, "Checkpoint")
         if self.path.is_dir():
-            raise OSError(f"Checkpoint: {self.path} is a folder, expected the path of a file")
+            raise IsADirectoryError(errno.EISDIR, f"Checkpoint: {self.path} is a folder, expected the path of a file")
+        resumed = trainer.resumed is not None and os.path.realpath(trainer.resumed) == os.path.realpath(self.path)
+        if self.path.exists() and not (resumed or self._own_file):
+            advice = f'pass resume="{self.path}" to fit to go on from it'
+            warnings.warn(f"Checkpoint: {self.path} exists and will be replaced; {advice}", stacklevel=4)  # at fit
         self._saved = trainer.steps_done
-        self._over = False
+        self._over = self._warned = False
 
     def on_step(self, trainer: Trainer) -> None:
         if self.every_steps and trainer.steps_done % self.every_steps == 0:
@@ -156,10 +182,14 @@ class Checkpoint(Callback):
         self._over = True
 
     def _save(self, trainer: Trainer) -> None:
-        tensors = (*trainer.model.parameters(), *(buffer for _, buffer in trainer.model.named_buffers()))
-        if all(all_finite(tensor.data) for tensor in tensors):
+        bad = [name for name, parameter in trainer.model.named_parameters() if not all_finite(parameter.data)]
+        if not bad:
             save_checkpoint(self.path, **trainer.parts)
-            self._saved = trainer.steps_done
+            self._saved, self._own_file = trainer.steps_done, True
+        elif not self._warned:
+            what = f"{', '.join(bad)} contains NaN or infinite values after step {trainer.steps_done} of this fit"
+            warnings.warn(f"Checkpoint: {self.path} is not saved while {what}", stacklevel=2)
+            self._warned = True
 
 
 def describe_epoch(record: dict[str, Any]) -> str:
@@ -177,7 +207,10 @@ def describe_epoch(record: dict[str, Any]) -> str:
 
 
 class ProgressBar(Callback):
-    """A live bar with loss, accuracy, rate and time left; plain lines, one an epoch, where there is no terminal."""
+    """A live bar with loss, accuracy, rate and time left; plain lines, one an epoch, where there is no terminal.
+
+    Of a run that is resumed it says where it goes on, or that it has ended already.
+    """
 
     def __init__(self) -> None:
         self._live: Any = None
@@ -186,6 +219,9 @@ class ProgressBar(Callback):
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+        if trainer.steps_done:
+            place = f"epoch {trainer.epoch}/{trainer.epochs}, step {trainer.steps_done}"
+            print(f"already ended: {trainer.ended}" if trainer.ended else f"resumed at {place}", flush=True)
         console = Console(file=sys.stdout)
         if not console.is_terminal:
             return

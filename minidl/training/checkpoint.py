@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
+import warnings
 from typing import Any, Protocol
 
 from minidl import nn
@@ -39,11 +40,14 @@ def save_checkpoint(
     Parameters
     ----------
     path : path
+        Its folder must exist; the callback `Checkpoint` makes it.
     model : nn.Module
         Its parameters and buffers, which modules are frozen or in evaluation, and the random generators: the thread's
-        (`ml.manual_seed`), and each that a module has as an attribute.
+        (`ml.manual_seed`), and each that a module has as an attribute, or in a list or dictionary that is one; not
+        those of a loss or a callback, nor that of `np.random`, from which nothing should draw here.
     optimizer : optim.Optimizer, optional
-        Its state, and that of its rate if that is one of `optim.schedules`; not what its maker chose, such as β.
+        Its state, the names and shapes of its parameters, and its rate if that is one of `optim.schedules`; not what
+        else its maker chose: a rate that is a number or another function, β, penalties, clipping.
     extra : optional
         Whatever you want back from `load_checkpoint`: arrays, numbers, strings, booleans, None, and lists and
         dictionaries of them.
@@ -56,7 +60,7 @@ def save_checkpoint(
     TypeError
         Naming what a checkpoint cannot hold.
     OSError
-        If the file cannot be written, naming it.
+        If the file cannot be written, naming it: a FileNotFoundError if the folder is missing, a PermissionError, ….
 
     Examples
     --------
@@ -90,7 +94,7 @@ def load_checkpoint(
         As for `save_checkpoint`.
     strict : bool, default True
         Whether the model's names, shapes and dtypes must all agree; otherwise what fits is loaded, cast to the model's
-        dtype. The latter is for the model alone.
+        dtype, and a UserWarning names the rest. The latter is for the model alone.
 
     Returns
     -------
@@ -101,16 +105,18 @@ def load_checkpoint(
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the file is truncated, damaged or foreign, or holds the state of another model, of another optimizer or of
-        other data. The message names file and fault; nothing has been loaded then.
+        If the file is truncated, damaged or foreign, or holds the state of another model, of another optimizer or
+        schedule, or of other data. The message names file and fault; nothing has been loaded then.
     """
     parts = _checked("load_checkpoint", model=model, optimizer=optimizer, **others)
+    others_given = [name for name in parts if name != "model"]
+    if not strict and (model is None or others_given):
+        given = f"not for {', '.join(others_given)}" if others_given else "and model is None"
+        raise ValueError(f"load_checkpoint: strict=False is for the model alone, {given}")
     if model is not None:
         parts["model"] = _Weights(model, strict)
         if optimizer is not None:
             parts = {"model": parts["model"], "modes": _Modes(model), "generators": _Generators(model)} | parts
-    if not strict and parts.keys() != {"model"}:
-        raise ValueError(f"load_checkpoint: strict=False is for the model alone, not for {', '.join(parts)}")
     content = container.read(path)
     absent = [name for name in parts if name not in content]
     if absent:
@@ -141,6 +147,12 @@ def _checked(who: str, /, **parts: Any) -> dict[str, Stateful]:
     return given
 
 
+def frozen_names(model: nn.Module) -> list[str]:
+    """Return the names of the frozen modules and of the parameters that are not learned, outer ones first."""
+    frozen = [name or "the model" for name, module in model.named_modules() if module.frozen]
+    return frozen + [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+
+
 class _Weights:
     """A model's parameters and buffers."""
 
@@ -157,7 +169,10 @@ class _Weights:
             if cast:
                 wrong = "; ".join(f"{name} is {state[name].dtype}, expected {own[name].dtype}" for name in cast)
                 raise ValueError(f"{wrong}; convert the model with astype first, or load with strict=False")
-        self.model.load_state_dict(state, self.strict)
+        passed_over = self.model.load_state_dict(state, self.strict)
+        if passed_over:
+            message = f"load_checkpoint: not all of the model was loaded: {'; '.join(passed_over)}"
+            warnings.warn(message, stacklevel=3)  # at the call of load_checkpoint
 
 
 class _Modes:

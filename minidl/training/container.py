@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 import minidl
 from minidl.backend import array_module, to_numpy
-from minidl.files import replacing
+from minidl.files import replacing, user_path
 
 FORMAT, VERSION = "minidl checkpoint", "1"
 LARGEST_HEADER = 100_000_000  # bytes; readers refuse more
@@ -42,6 +41,7 @@ def write(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
     OSError
         Naming the path. What was there is then as before.
     """
+    path = user_path(path, "save_checkpoint")
     arrays: dict[str, Any] = {}
     state = json.dumps(_packed(content, "", arrays))
     metadata = {"format": FORMAT, "version": VERSION, "minidl": minidl.__version__, "state": state}
@@ -65,7 +65,8 @@ def write(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
             for name in names:
                 file.write(arrays[name])
     except OSError as error:
-        raise OSError(f"save_checkpoint: {path} cannot be written: {error.strerror or error}") from error
+        message = f"save_checkpoint: {path} cannot be written: {error.strerror or error}"
+        raise type(error)(error.errno, message) from error
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -78,9 +79,12 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     ValueError
         If the file is truncated, damaged or foreign; the message names it. No more memory is asked for than it is long.
     """
-    if not Path(path).exists():
+    path = user_path(path, "load_checkpoint")
+    if not path.exists():
         raise FileNotFoundError(f"load_checkpoint: {path} does not exist")
     try:
+        if path.is_dir():
+            raise ValueError("it is a folder")
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:

@@ -9,6 +9,7 @@ import numpy as np
 from minidl import nn
 from minidl.backend import array_module, default_generator
 from minidl.graph import no_grad
+from minidl.tensor import Tensor
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -37,7 +38,7 @@ def random_generators(model: nn.Module) -> dict[str, np.random.Generator]:
     return {"the thread's": default_generator()} | {
         f"{path}.{name}" if path else name: value
         for path, module in model.named_modules()
-        for name, value in vars(module).items()
+        for name, value in module._attributes()
         if isinstance(value, np.random.Generator)
     }
 
@@ -82,12 +83,16 @@ def first_non_finite(model: nn.Module, x: Any) -> str:
         bad = [name for name, parameter in module.named_parameters() if not all_finite(parameter.data)]
         if bad:
             found.append(f"the weights of {layer}: {', '.join(bad)}")
-        elif not all_finite(nn.main_output(output).data):
+        elif not all_finite(_values(nn.main_output(output))):
             found.append(f"the output of {layer}")
 
     with nn.observe(look):
         model(x)
     return found[0] if found else "the loss itself, from finite outputs"
+
+
+def _values(output: Any) -> Any:
+    return output.data if isinstance(output, Tensor) else output
 
 
 def all_finite(values: Any) -> bool:

@@ -8,17 +8,19 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from minidl import nn
 from minidl.data import Loader
+from minidl.files import user_path
 from minidl.graph import no_grad
 from minidl.ops.arguments import positive_integer
 from minidl.optim import Optimizer
-from minidl.optim.deterministic import DeterministicOptimizer
 from minidl.tensor import Tensor
-from minidl.training.callbacks import Callback, Checkpoint, ProgressBar, assigned, states_of
-from minidl.training.checkpoint import load_checkpoint
+from minidl.training.callbacks import Callback, Checkpoint, ProgressBar, assigned, start, states_of
+from minidl.training.checkpoint import frozen_names, load_checkpoint
+from minidl.training.checks import check_learned, check_parts
 from minidl.training.diagnosis import NonFiniteLossError, Rewind, first_non_finite
 from minidl.training.history import History
 from minidl.training.interrupts import deferred_interrupt
@@ -49,6 +51,8 @@ class Trainer:
         The epoch of this `fit`, from 1, and the steps that it has made.
     epochs, steps_per_epoch : int
         What this `fit` is to do.
+    resumed : path or None
+        The file from which this `fit` went on.
 
     Examples
     --------
@@ -65,25 +69,19 @@ class Trainer:
         callbacks: Sequence[Callback] = (),
         progress: bool = True,
     ) -> None:
-        for name, value, kind in (("model", model, nn.Module), ("optimizer", optimizer, Optimizer)):
-            if not isinstance(value, kind):
-                raise TypeError(f"Trainer: {name} is {type(value).__name__}, expected {kind.__name__}")
-        if isinstance(optimizer, DeterministicOptimizer):
-            raise ValueError(
-                f"Trainer: optimizer is {type(optimizer).__name__}, which tries several places in a step, on one and "
-                "the same function; a Trainer's batches differ. Use training.minimize, on all the data"
-            )
-        if not {id(tensor) for tensor in optimizer.params} & {id(parameter) for parameter in model.parameters()}:
-            raise ValueError("Trainer: the optimizer holds none of the model's parameters, so nothing would be learned")
+        check_parts(model, optimizer, callbacks)
         self.model, self.optimizer = model, optimizer
         self.loss = nn.CrossEntropy() if loss is None else loss
         self.callbacks = [*callbacks, *([ProgressBar()] if progress else [])]
         self.history = History()
         self.epoch = self.epochs = self.steps_done = self.steps_per_epoch = 0
+        self.resumed: Path | None = None
         self._train: Loader | None = None
         self._held_out: Loader | None = None
         self._totals: EpochTotals | None = None  # of the epoch in progress
         self._stop_reason, self._interrupted = "", False
+        self._fit = 1  # which one this is; one that was interrupted or failed does not count
+        self._frozen: list[str] = []  # at the beginning of the run
         self._states: list[tuple[Callback, dict[str, Any]]] = []  # of callbacks, from a checkpoint
 
     def stop(self, reason: str) -> None:
@@ -98,6 +96,12 @@ class Trainer:
     def running_accuracy(self) -> float | None:
         """The accuracy over the batches of the epoch in progress; None where labels are no class indices."""
         return None if self._totals is None else self._totals.accuracy
+
+    @property
+    def ended(self) -> str:
+        """Why no step will follow: "epochs done", "interrupted" or another reason; empty while one may."""
+        done = self._totals is None and self.epoch >= self.epochs
+        return self._ending or ("epochs done" if done else "")
 
     # -- training
 
@@ -120,7 +124,7 @@ class Trainer:
             model, optimizer, data, loss and callbacks, made anew by the same code, every weight and every number in the
             history, but for the seconds, will be what it would have been without the interruption, to the last bit.
             `epochs` counts from the beginning of that run; it may be larger than it was then, but a loss that reads the
-            progress of the training then sees another one. A run that was finished makes no step.
+            progress of the training then sees another one. See the notes.
 
         Returns
         -------
@@ -134,53 +138,73 @@ class Trainer:
         FileNotFoundError
             If there is no file to resume from.
         ValueError
-            If that file is damaged, or from another model, optimizer or other data; nothing has been changed then.
+            If the optimizer holds nothing but frozen parameters. If that file is damaged, or from another model,
+            optimizer, schedule, other data or an earlier fit of this Trainer; or if other layers are frozen than were
+            when that run began. Weights, states and history are then as before.
+
+        Warns
+        -----
+        UserWarning
+            If parameters require gradients that no optimizer holds, so that they will not learn.
+
+        Notes
+        -----
+        Freeze before resuming what was frozen when that run began; what a callback froze or unfroze later is so again.
+        A file knows schedules, but no rate that is a number, β, penalties, loss: those of the objects given are used.
+
+        A run that was finished makes no step, and one that a rule has ended stays so: see `history.stopped`. To train
+        on from there, or with another schedule, rules or data, load what stays and begin a new run:
+        ``load_checkpoint(path, model=model)``, if you wish with `optimizer`, and `fit` without `resume`.
         """
         if not isinstance(train, Loader):
             raise TypeError(f"fit: train is {type(train).__name__}, expected a data.Loader")
+        check_learned(self.model, self.optimizer)
         self.epochs = positive_integer(epochs, "fit", "epochs")
         self._train, self.steps_per_epoch = train, len(train)
         self._held_out = None if validation is None else _as_loader(validation, train.batch_size)
-        self._begin(train, resume)
-        with contextlib.ExitStack() as ends:
+        self._begin(None if resume is None else user_path(resume, "fit", "resume"))
+        with deferred_interrupt(self._interrupt), contextlib.ExitStack() as ends:
             for callback in self.callbacks:
-                callback.on_start(self)
+                start(callback, self)
                 ends.callback(callback.on_end, self)
             for callback, state in self._states:
                 callback.load_state_dict(state)
             try:
-                with deferred_interrupt(self._interrupt):
-                    while self._totals is not None or (self.epoch < self.epochs and not self._ending):
-                        totals = self._train_epoch(train)
-                        self._end_epoch(totals)
-                self.history.stopped = self._ending or "epochs done"
+                while self._totals or not self.ended:
+                    totals = self._totals or self._begin_epoch()  # a run may be resumed in the middle of an epoch
+                    self._make_steps(train, totals)
+                    self._end_epoch(totals)
+                self.history.stopped = self.ended
             except BaseException:
                 self.history.stopped = "an error"
                 raise
+        self._fit += self.history.stopped != "interrupted"
         return self.history
 
-    def _begin(self, train: Loader, resume: str | os.PathLike[str] | None) -> None:
+    def _begin(self, resume: Path | None) -> None:
         """Stand before the first step of a run, or where the checkpoint was saved."""
-        self.epoch = self.steps_done = 0
-        self._totals, self._stop_reason, self._interrupted, self._states = None, "", False, []
-        if resume is not None:
-            load_checkpoint(resume, **self.parts)
-            if self._totals is not None:
-                train.epoch -= 1  # its pass begins once more, without the batches that are done
+        self._frozen, self._interrupted = frozen_names(self.model), False
+        if resume is None:
+            self.epoch = self.steps_done = 0
+            self._totals, self._stop_reason, self._states = None, "", []
+        else:
+            load_checkpoint(resume, **self.parts)  # calls our own load_state_dict too, after those of the others
+        self.resumed = resume
         self.history.stopped = ""
         self._rewind = Rewind(self.model)
         self.callbacks.sort(key=lambda callback: isinstance(callback, Checkpoint))
 
-    def _train_epoch(self, train: Loader) -> EpochTotals:
-        """Make the steps of an epoch, or of what is left of the one in which a resumed run was saved."""
-        if self._totals is None:
-            self.epoch += 1
-            self._totals = EpochTotals(rate=self.optimizer.rate)
-            self.model.train()
-        totals = self._totals
+    def _begin_epoch(self) -> EpochTotals:
+        self.epoch += 1
+        self._totals = EpochTotals(rate=self.optimizer.rate)
+        self.model.train()
+        return self._totals
+
+    def _make_steps(self, train: Loader, totals: EpochTotals) -> None:
+        """Make the steps of an epoch, or those that are left of it."""
         began = time.perf_counter()
-        for x, y in train.batches(skip=totals.batches):
-            if self._ending and totals.batches:
+        for x, y in train.rest(totals.batches) if totals.batches else train:
+            if self._ending and totals.batches:  # at least one, or the epoch would have no mean to record
                 break
             loss, outputs = self._step(x, y)
             totals.add(loss, outputs, y)
@@ -188,9 +212,8 @@ class Trainer:
             self._tell("on_step")
             began = time.perf_counter()
         if self._ending:
-            self.stop("interrupted")  # if there is no other reason; what comes now changes it no more
+            self.stop("interrupted")  # if there is no reason yet: what on_stop saves must be final
             self._tell("on_stop")
-        return totals
 
     def _step(self, x: Any, y: Any) -> tuple[float, Any]:
         self._rewind.mark()
@@ -281,6 +304,8 @@ class Trainer:
     def state_dict(self) -> dict[str, Any]:
         """Return the counters of this `fit` and the callbacks' states; the other `parts` have their own."""
         return {
+            "fit": self._fit,
+            "frozen": self._frozen,
             "epoch": self.epoch,
             "steps_done": self.steps_done,
             "stopped": "" if self._ending == "interrupted" else self._ending,
@@ -294,14 +319,21 @@ class Trainer:
         Raises
         ------
         ValueError
-            If the state is beyond the epochs of this `fit`, or of a callback that is not here. Nothing has been loaded
-            then.
+            If the state is beyond the epochs of this `fit`, of an earlier one, of a run that began with other layers
+            frozen, or of a callback that is not here. Nothing has been loaded then.
         """
+        if state["fit"] < self._fit:
+            advice = "use one path for each, or a new Trainer to go on with that one"
+            raise ValueError(f"it is of fit {state['fit']} of its Trainer, and this is fit {self._fit}; {advice}")
+        if state["frozen"] != self._frozen:
+            now, then = (", ".join(names[:3]) or "nothing" for names in (self._frozen, state["frozen"]))
+            raise ValueError(f"frozen is {now}, and when that run began it was {then}; freeze what was frozen then")
         if state["epoch"] > self.epochs:
             raise ValueError(f"it is in epoch {state['epoch']}, and epochs is {self.epochs}")
         totals = None if state["totals"] is None else EpochTotals(**state["totals"])
         states = assigned(state["callbacks"], self.callbacks)
         self.epoch, self.steps_done, self._stop_reason = state["epoch"], state["steps_done"], state["stopped"]
+        self._fit = state["fit"]
         self._totals, self._states = totals, states
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -98,23 +100,23 @@ def noisy(x, generator):
     return x + generator.standard_normal(x.shape, dtype=np.float32)
 
 
-def batches(loader, skip=0):
-    return [(x.tolist(), y.tolist()) for x, y in loader.batches(skip)]
+def batches(iterator):
+    return [(x.tolist(), y.tolist()) for x, y in iterator]
 
 
 @pytest.mark.parametrize("augment", [None, noisy])
-def test_a_pass_that_begins_in_the_middle_has_the_batches_of_a_whole_one(augment):
+def test_the_rest_of_a_pass_is_that_of_the_one_begun_last(augment):
     whole = data.Loader(X, Y, 3, seed=7, augment=augment)
     passes = [batches(whole), batches(whole)]
-    for epoch in range(2):
-        for skip in range(5):
+    for begun in (1, 2):
+        for done in range(5):
             loader = data.Loader(X, Y, 3, seed=7, augment=augment)
-            loader.epoch = epoch
-            assert batches(loader, skip) == passes[epoch][skip:]
-            assert loader.epoch == epoch + 1
+            loader.epoch = begun
+            assert batches(loader.rest(done)) == passes[begun - 1][done:]
+            assert loader.epoch == begun
 
 
-def test_skipped_batches_are_not_loaded():
+def test_batches_that_are_done_are_not_loaded():
     class Watched(np.ndarray):
         def __getitem__(self, rows):
             taken.append(len(rows))
@@ -122,17 +124,19 @@ def test_skipped_batches_are_not_loaded():
 
     taken = []
     loader = data.Loader(X, Y, 3, augment=lambda x, generator: taken.append("augmented") or x)
-    loader.x = X.view(Watched)
-    list(loader.batches(2))
+    loader.x, loader.epoch = X.view(Watched), 1
+    list(loader.rest(2))
     assert taken == [3, "augmented", 1, "augmented"]
 
 
-@pytest.mark.parametrize("skip", [-1, 5, 1.0, None])
-def test_a_bad_skip_is_a_clear_error_at_once(skip):
+@pytest.mark.parametrize("done", [-1, 5, 1.0, None])
+def test_a_bad_rest_is_a_clear_error_at_once(done):
     loader = data.Loader(X, Y, 3)
-    with pytest.raises(ValueError, match=f"Loader.batches: skip is {skip}, expected an integer from 0 to 4"):
-        loader.batches(skip)
-    assert loader.epoch == 0
+    with pytest.raises(ValueError, match="Loader.rest: no pass was begun"):
+        loader.rest(1)
+    loader.epoch = 1
+    with pytest.raises(ValueError, match=f"Loader.rest: done is {done}, expected an integer from 0 to 4"):
+        loader.rest(done)
 
 
 def test_the_generator_of_augment_depends_on_seed_pass_and_batch_alone():
@@ -172,6 +176,8 @@ def test_augment_changes_the_inputs_of_its_batch_and_nothing_else():
     [
         (lambda x, g: x[1:], ValueError, r"augment returned the shape \(3, 2\), expected 4 samples"),
         (lambda x, g: None, ValueError, r"augment returned the shape \(\), expected 4 samples"),
+        (lambda x, g: (x[:2], np.zeros((2, 2))), TypeError, "augment returned a tuple, expected an array, the inputs"),
+        (lambda x, g: [x, x, x, x], TypeError, "augment returned a list, expected an array"),
         (lambda x, g: x + g.random(x.shape), TypeError, "augment returned float64, expected .* float32"),
     ],
 )
@@ -196,7 +202,10 @@ def test_the_state_sets_the_pass_and_refuses_other_batches():
     for other, message in (
         (data.Loader(X, Y, 4, seed=7), "batch_size is 4, in the state 3"),
         (data.Loader(X, Y, 3, seed=8), "seed is 8, in the state 7"),
-        (data.Loader(X[:9], Y[:9], 3, seed=7), "samples is 9, in the state 10"),
+        (data.Loader(X[:9], Y[:9], 3, seed=7), r"data is float32 \(9, 2\) and int64 \(9,\) with .*\(10,\) with .*"),
+        (data.Loader(X + 1, Y, 3, seed=7), r"data is .* checksum \w{8}, in the state .* checksum \w{8}"),
+        (data.Loader(X, Y[::-1], 3, seed=7), r"data is .* checksum \w{8}, in the state .* checksum \w{8}"),
+        (data.Loader(X.astype(float), Y, 3, seed=7), r"data is float64 .*"),
         (data.Loader(X, Y, 3, False, seed=8), "shuffle is False, in the state True, seed is 8, in the state 7"),
         (data.Loader(X, Y, 3, seed=7, drop_last=True), "drop_last is True, in the state False"),
         (data.Loader(X, Y, 3, seed=7, augment=noisy), "augment is True, in the state False"),
@@ -207,3 +216,27 @@ def test_the_state_sets_the_pass_and_refuses_other_batches():
     for wrong in ({}, state | {"epoch": -1}, state | {"epoch": "1"}, state | {"more": 1}, [], None):
         with pytest.raises(ValueError, match="Loader.load_state_dict: "):
             again.load_state_dict(wrong)
+
+
+def test_the_checksum_of_large_data_is_of_rows_spread_over_all_of_it():
+    class Watched(np.ndarray):
+        def __getitem__(self, rows):
+            taken.append(rows)
+            return np.asarray(self)[rows]
+
+    taken = []
+    x = np.random.default_rng(0).random((5000, 100)).astype(np.float32)  # 2 MB
+    loader = data.Loader(x, np.zeros(5000, int))
+    loader.x = x.view(Watched)
+    state = loader.state_dict()
+    assert loader.state_dict() == state
+    assert len(taken) == 1, "made once"
+    assert taken[0][[0, -1]].tolist() == [0, 4999]
+    assert x[taken[0]].nbytes <= 500_000
+    assert set(np.diff(taken[0])) <= {4, 5}
+    json.dumps(state)
+    for other in (x[::-1], np.roll(x, 1, axis=0), x + np.float32(0.1)):
+        with pytest.raises(ValueError, match="the batches would be others: data is"):
+            data.Loader(other, np.zeros(5000, int)).load_state_dict(state)
+    huge = data.Loader(np.zeros((2, 200_000), np.float32), [0, 1])  # rows larger than what is sampled
+    assert huge.state_dict() != data.Loader(np.ones((2, 200_000), np.float32), [0, 1]).state_dict()

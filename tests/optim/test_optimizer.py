@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import gc
+import json
 import math
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -302,6 +304,39 @@ def test_a_state_with_a_vector_that_is_no_numbers_changes_nothing():
         optimizer.load_state_dict(None)
 
 
+def test_a_state_of_other_parameters_is_refused_though_they_are_as_many():
+    class Two(nn.Module):
+        def __init__(self, names):
+            for name in names:
+                setattr(self, name, nn.Dense(3, 3))
+
+    state = optim.HeavyBall(Two("ab"), lr=0.1).state_dict()
+    assert state["layout"] == {"a.weight": [3, 3], "a.bias": [3], "b.weight": [3, 3], "b.bias": [3]}
+    json.dumps(state["layout"])
+    frozen = Two("abc")
+    frozen.c.freeze()
+    optim.HeavyBall(frozen, lr=0.1).load_state_dict(state | {"t": 1})  # W does not know what is frozen
+    turned = nn.Sequential(a=nn.Dense(1, 6), b=nn.Dense(1, 6))  # 24 numbers too
+    for other, message in (
+        (
+            Two("ba"),
+            "HeavyBall.load_state_dict: the parameters in W differ: b.weight [3, 3], in the state a.weight [3, 3]",
+        ),
+        (Two("abc"), "the parameters in W differ: c.weight [3, 3], in the state none; c.bias [3], in the state none"),
+        (Two("a"), "the parameters in W differ: none, in the state b.weight [3, 3]; none, in the state b.bias [3]"),
+        (
+            turned,
+            "a.weight [1, 6], in the state a.weight [3, 3]; a.bias [6], in the state a.bias [3]; b.weight [1, 6], ",
+        ),
+    ):
+        optimizer = optim.HeavyBall(other, lr=0.1)
+        with pytest.raises(ValueError, match=re.escape(message)):
+            optimizer.load_state_dict(state | {"t": 1})
+        assert optimizer.t == 0
+    with pytest.raises(ValueError, match="layout is 3, expected shapes by name"):
+        optimizer.load_state_dict(state | {"layout": 3})
+
+
 def test_a_rate_is_required_where_the_method_has_one():
     with pytest.raises(TypeError, match="SGD: lr is None, expected a number"):
         optim.SGD([leaf([1.0])], lr=None)
@@ -381,7 +416,9 @@ def test_the_state_holds_the_schedule_s():
     for t, loss in enumerate([1.0, 2.0, 3.0], start=1):
         plateau.observe(t, loss)
     state = optimizer.state_dict()
-    resumed = make(optim.schedules.ReduceOnPlateau(0.5))
+    with pytest.raises(ValueError, match="ReduceOnPlateau.load_state_dict: patience is 1, in the state 0"):
+        make(optim.schedules.ReduceOnPlateau(0.1, patience=1)).load_state_dict(state)
+    resumed = make(optim.schedules.ReduceOnPlateau(0.1, patience=0))
     resumed.load_state_dict(state)
     assert [resumed.lr(t) for t in range(5)] == [plateau(t) for t in range(5)]
     assert resumed.lr(4) < 0.1

@@ -283,7 +283,7 @@ def test_stopped_and_resumed_is_as_never_stopped(stop):
     whole = watched(ReduceOnPlateau(0.1, **settings), LOSSES)
     first = watched(ReduceOnPlateau(0.1, **settings), LOSSES[:stop])
     saved = json.dumps(first.state_dict(), allow_nan=False)
-    resumed = ReduceOnPlateau(1.0)
+    resumed = ReduceOnPlateau(0.1, **settings)
     resumed.load_state_dict(json.loads(saved))
     for i in range(stop, len(LOSSES)):
         resumed.observe(i + 1, LOSSES[i])
@@ -320,11 +320,30 @@ def test_losses_are_passed_on_in_epochs():
 
 
 def test_loading_in_epochs_reaches_the_schedule_inside():
-    inner = ReduceOnPlateau(0.1)
-    outer = InEpochs(inner, 5)
-    outer.load_state_dict(InEpochs(watched(ReduceOnPlateau(0.2, patience=1), [1.0] * 5), 7, smooth=True).state_dict())
+    state = InEpochs(watched(ReduceOnPlateau(0.2, patience=1), [1.0] * 5), 7).state_dict()
+    inner = ReduceOnPlateau(0.2, patience=1)
+    outer = InEpochs(inner, 7)
+    outer.load_state_dict(state)
     assert outer.schedule is inner
-    assert (inner.lr, inner.cuts, outer.steps_per_epoch, outer.smooth) == (0.2, [3, 5], 7, True)
+    assert inner.cuts == [3, 5]
+    for other, message in (
+        (
+            InEpochs(ReduceOnPlateau(0.2, patience=1), 5),
+            "InEpochs.load_state_dict: steps_per_epoch is 5, in the state 7",
+        ),
+        (
+            InEpochs(ReduceOnPlateau(0.2, patience=1), 7, True),
+            "InEpochs.load_state_dict: smooth is True, in the state F",
+        ),
+        (
+            InEpochs(ReduceOnPlateau(0.1), 7),
+            "ReduceOnPlateau.load_state_dict: lr is 0.1, in .* 0.2, patience is 10, in",
+        ),
+    ):
+        before = other.state_dict()
+        with pytest.raises(ValueError, match=message):
+            other.load_state_dict(state)
+        assert other.state_dict() == before
 
 
 # ---------------------------------------------------------------- a function of t alone
@@ -395,18 +414,20 @@ def test_through_json_and_back_no_bit_is_lost(make):
 
 
 @every_schedule
-def test_settings_are_taken_over_with_the_state(make):
+def test_a_state_of_other_settings_is_refused_and_changes_nothing(make):
     def halved(state):
         if "schedule" in state:
             return {**state, "schedule": halved(state["schedule"])}
         return {**state, "rates": [0.05, 0.01, 0.001]} if "rates" in state else {**state, "lr": state["lr"] / 2}
 
     schedule, state = make(), halved(make().state_dict())
-    rates(schedule)  # nothing that was worked out may outlive the settings
-    schedule.load_state_dict(state)
-    assert schedule == schedules.from_state_dict(state)
-    assert rates(schedule) == rates(schedules.from_state_dict(state))
-    assert schedule(0) == make()(0) / 2
+    with pytest.raises(ValueError, match=r"load_state_dict: (lr|rates) is .*, in the state .*For another one load the"):
+        schedule.load_state_dict(state)
+    assert schedule == make()
+    assert rates(schedule) == rates(make())
+    again = schedules.from_state_dict(state)
+    assert again.state_dict() == state
+    assert again(0) == schedule(0) / 2
 
 
 @every_schedule
@@ -504,9 +525,11 @@ def test_a_schedule_of_ones_own():
 
     assert rates(Line(1.0, 4), 6) == [1, 0.75, 0.5, 0.25, 0, 0]
     assert repr(Line(1.0)) == "Line(lr=1.0)"
-    other = InEpochs(Line(2.0, 7), 3)
-    other.load_state_dict(InEpochs(Line(1.0, 4), 2).state_dict())
+    other = InEpochs(Line(1.0, 4), 2)
+    other.load_state_dict(InEpochs(Line(1, 4), 2).state_dict())
     assert other == InEpochs(Line(1.0, 4), 2)
+    with pytest.raises(ValueError, match=r"Line.load_state_dict: lr is 1.0, in the state 2.0, steps is 4, in the"):
+        other.load_state_dict(InEpochs(Line(2.0, 7), 2).state_dict())
     assert (Half()(3), Half().state_dict(), repr(Half())) == (0.5, {"class": "Half"}, "Half()")
 
 

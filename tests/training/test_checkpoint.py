@@ -249,7 +249,10 @@ def test_what_fits_is_loaded_if_one_is_not_strict(tmp_path):
     model = network(classes=3).astype(np.float64)
     model.extra = nn.Dense(1, 1)
     head = model.head.weight.data
-    training.load_checkpoint(tmp_path / "run", model=model, strict=False)
+    message = "not all of the model was loaded: missing: extra.bias, extra.weight; head.weight has shape"
+    with pytest.warns(UserWarning, match=message) as caught:
+        training.load_checkpoint(tmp_path / "run", model=model, strict=False)
+    assert caught[0].filename == __file__
     np.testing.assert_array_equal(model.body.weight.data, saved.body.weight.data.astype(np.float64), strict=True)
     np.testing.assert_array_equal(model.head.weight.data, head)
 
@@ -347,7 +350,17 @@ def test_parts_that_are_none_are_named(tmp_path):
         ({"modes": model}, ValueError, "a part cannot be named 'modes'"),
         ({"optimizer": optim.SGD(model)}, ValueError, "run holds no optimizer, only model, modes, generators, extra"),
         ({"mine": Refusing()}, ValueError, "run holds no mine, only"),
-        ({"model": model, "mine": Refusing(), "strict": False}, ValueError, "strict=False is for the model alone"),
+        (
+            {"model": model, "mine": Refusing(), "strict": False},
+            ValueError,
+            "strict=False is for the model alone, not for mine",
+        ),
+        (
+            {"model": model, "optimizer": optim.SGD(model), "strict": False},
+            ValueError,
+            "model alone, not for optimizer",
+        ),
+        ({"strict": False}, ValueError, "strict=False is for the model alone, and model is None"),
     ):
         with pytest.raises(error, match=re.escape(message)):
             training.load_checkpoint(path, **arguments)
@@ -520,9 +533,14 @@ def test_if_the_disk_is_full_in_the_middle_of_the_file_the_old_one_is_still_ther
 
 
 def test_a_folder_that_is_missing_or_not_to_be_written_to_is_named(tmp_path):
-    for path in (tmp_path / "missing" / "run", tmp_path / "file" / "run"):
-        (tmp_path / "file").write_text("")
-        with pytest.raises(OSError, match=f"save_checkpoint: {re.escape(str(path))} cannot be written"):
+    (tmp_path / "file").write_text("")
+    for folder, kind, what in (
+        ("missing", FileNotFoundError, "does not exist"),
+        ("file", NotADirectoryError, "is none"),
+    ):
+        path = tmp_path / folder / "run"
+        message = f"save_checkpoint: {path} cannot be written: the folder {path.parent} {what}"
+        with pytest.raises(kind, match=re.escape(message)):
             training.save_checkpoint(path, model=nn.Dense(2, 2))
 
 
@@ -533,8 +551,9 @@ def test_a_folder_without_permission_is_named(checkpoint):
     try:
         if user == 0:
             os.seteuid(65534)  # root may write everywhere
-        with pytest.raises(OSError, match=f"{re.escape(str(path))} cannot be written: Permission denied"):
+        with pytest.raises(PermissionError, match=f"{re.escape(str(path))} cannot be written: Permission") as caught:
             training.save_checkpoint(path, model=model)
+        assert caught.value.errno == errno.EACCES
     finally:
         os.seteuid(user)
         path.parent.chmod(0o700)

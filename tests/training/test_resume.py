@@ -34,6 +34,11 @@ def start(folder, kind):
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
+def left_by(process, folder):
+    """Return the temporary files of a process."""
+    return [name for name in os.listdir(folder) if re.match(rf"\.run-\w+-{process.pid}-\w+\.minidl-tmp", name)]
+
+
 def kill_at(process, folder, step, in_write, pause):
     """Kill the process when it has made this step: after a pause, or when it next writes a checkpoint.
 
@@ -43,8 +48,7 @@ def kill_at(process, folder, step, in_write, pause):
         if int(line) >= step:
             break
     if in_write:
-        temporary = folder / f".run-{process.pid}.safetensors"
-        while process.poll() is None and not temporary.exists():
+        while process.poll() is None and not left_by(process, folder):
             pass
     time.sleep(pause)
     process.kill()
@@ -83,7 +87,7 @@ def survives(tmp_path, kind, kills):
             path.unlink() if before is None else path.write_bytes(before)
         else:
             pytest.fail("it was done before it could be killed, 20 times in a row")
-        killed_in_write += (folder / f".run-{process.pid}.safetensors").exists()
+        killed_in_write += len(left_by(process, folder))
         assert len(list(folder.glob(".run-*"))) <= 1, "the next one that writes clears up"
         if path.exists():
             history = training.History()
@@ -182,6 +186,7 @@ def resumes_everywhere(tmp_path, make, rules=lambda: [], at=None, epochs=4, **se
     for name in names:
         again = Run(make, [*rules(), training.Checkpoint(tmp_path / "other")], **settings)
         assert again.fit(epochs, resume=tmp_path / name).state() == expected, name
+        (tmp_path / "other").unlink(missing_ok=True)
     return whole
 
 
@@ -424,8 +429,14 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path):
 
     path = tmp_path / "run"
     run = Run(optim.SGD, [training.Checkpoint(path, 1, 1), Poison()])
-    with pytest.raises(training.NonFiniteLossError, match="at step 6, .*the weights of layer 'head'"):
+    with (
+        pytest.warns(
+            UserWarning, match="run is not saved while head.bias contains NaN or infinite .* step 5"
+        ) as caught,
+        pytest.raises(training.NonFiniteLossError, match="at step 6, .*the weights of layer 'head'"),
+    ):
         run.fit()
+    assert len(caught) == 1
     history = training.History()
     training.load_checkpoint(path, history=history, model=run.model)
     assert len(history.steps) == 4
@@ -440,13 +451,22 @@ def other_model(model):
     return optim.Adam(model)
 
 
+def head_alone(model):
+    model.body.freeze()
+    return optim.Adam(model.head)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"make": other_model}, "the model in .* does not fit: load_state_dict: missing: extra.bias, extra.weight"),
         ({"classes": 3}, r"the model .*: head.weight has shape \(6, 2\), expected \(6, 3\); head.bias"),
         ({"make": optim.AMSGrad}, "the optimizer in .* does not fit: AMSGrad.load_state_dict: the entries are"),
-        ({"make": lambda model: optim.AMSGrad(model.head)}, "the optimizer in"),
+        ({"make": head_alone}, "the optimizer in .*: Adam.load_state_dict: the parameters in W differ: weight"),
+        (
+            {"make": lambda model: optim.Adam(reversed(list(model.parameters())))},
+            r"the parameters in W differ: params\[0",
+        ),
         ({"make": optim.AdaMax}, "the optimizer in .* does not fit"),
         ({"seed": 1}, "the loader in .* does not fit: .*the batches would be others: seed is 1, in the state 0"),
         ({"batch_size": 7}, "the loader in .* batch_size is 7, in the state 8"),
@@ -460,8 +480,6 @@ def test_another_model_optimizer_or_data_is_refused_and_nothing_is_changed(tmp_p
     with pytest.raises(ValueError, match=message) as caught:
         run.fit(4, resume=path)
     assert str(path) in str(caught.value)
-    run.trainer.steps_done, run.trainer.epoch = before[-1][2:]  # the counters of a fit begin with it
-    run.trainer.history.stopped = "epochs done"
     assert run.state() == before
 
 
@@ -480,8 +498,136 @@ def test_other_validation_data_is_refused(tmp_path):
     Run(optim.Adam, [training.Checkpoint(path)]).fit(2)
     run = Run(optim.Adam)
     run.validation = (run.train.x[:5], run.train.y[:5])
-    with pytest.raises(ValueError, match="the validation in .* samples is 5, in the state 8"):
+    with pytest.raises(
+        ValueError, match=r"the validation in .* data is float32 \(5, 5\) and .*, in the state float32 \(8, 5\)"
+    ):
         run.fit(4, resume=path)
+
+
+def test_other_data_of_the_same_shape_are_refused(tmp_path):
+    path = tmp_path / "run"
+    Run(optim.Adam, [training.Checkpoint(path)]).fit(2)
+    run = Run(optim.Adam)
+    run.train = data.Loader(run.train.x + 1, run.train.y, 8, augment=jitter)
+    with pytest.raises(ValueError, match="the loader in .* does not fit: .* data is .* checksum .*, in the state"):
+        run.fit(4, resume=path)
+
+
+def test_a_run_goes_on_with_its_own_schedule_or_begins_anew_with_another(tmp_path):
+    path = tmp_path / "run"
+    cosine = lambda steps: lambda model: optim.SGD(model, lr=optim.schedules.Cosine(0.1, steps))
+    short = Run(cosine(6), [training.Checkpoint(path)]).fit(2)
+    run = Run(cosine(12))
+    with pytest.raises(
+        ValueError, match="Cosine.load_state_dict: steps is 12, in the state 6; .* load the weights alone"
+    ):
+        run.fit(4, resume=path)
+    assert run.optimizer.lr(6) == pytest.approx(0.05)
+    training.load_checkpoint(path, model=run.model)
+    np.testing.assert_array_equal(run.optimizer.weights, short.optimizer.weights)
+    run.fit(1)
+    rates = [step["rate"] for step in run.trainer.history.steps]
+    assert rates == [optim.schedules.Cosine(0.1, 12)(t) for t in range(3)]
+
+
+def test_other_layers_frozen_at_the_beginning_are_refused(tmp_path):
+    for name, frozen in (("all", False), ("head", True)):
+        Run(optim.Adam, [training.Checkpoint(tmp_path / name)], frozen=frozen).fit(2)
+    for name, frozen, message in (
+        ("all", True, "frozen is body, body.0, body.1, and when that run began it was nothing; freeze what was"),
+        ("head", False, "frozen is nothing, and when that run began it was body, body.0, body.1; freeze"),
+    ):
+        run = Run(optim.Adam, frozen=frozen)
+        before = run.state()
+        with pytest.raises(ValueError, match=f"the trainer in .* does not fit: {message}"):
+            run.fit(4, resume=tmp_path / name)
+        assert run.state() == before
+    run = Run(optim.Adam)
+    run.model.head.bias.requires_grad = False
+    with pytest.raises(ValueError, match="frozen is head.bias, and"):
+        run.fit(4, resume=tmp_path / "all")
+
+
+def test_a_body_that_thaws_in_the_middle_goes_on_from_a_frozen_one(tmp_path):
+    class Thaw(training.Callback):
+        def on_step(self, trainer):
+            if trainer.steps_done == 5:
+                trainer.model.body.unfreeze()
+
+    whole = resumes_everywhere(tmp_path, optim.Adam, lambda: [Thaw()], frozen=True)
+    assert whole.model.body.training
+
+
+def test_each_fit_needs_a_path_of_its_own(tmp_path):
+    def phases(*paths):
+        run = Run(optim.Adam)
+        for path, epochs in zip(paths, (1, 3), strict=True):
+            run.trainer.callbacks = [training.Checkpoint(path)]
+            run.fit(epochs, resume=path if path.exists() else None)
+        return run
+
+    with pytest.raises(
+        ValueError, match=r"trainer in .*one does not fit: it is of fit 1 of its Trainer, and this is fit 2"
+    ):
+        phases(tmp_path / "one", tmp_path / "one")
+    paths = tmp_path / "a", tmp_path / "b"
+    whole = phases(*paths)
+    assert whole.trainer.steps_done == 9
+    assert phases(*paths).state() == whole.state(), "both have ended, and no step is made"
+
+
+def test_a_fit_that_failed_or_was_interrupted_is_tried_again(tmp_path):
+    whole = Run(optim.Adam).fit()
+    path = tmp_path / "run"
+
+    class Trouble(training.Callback):
+        def on_step(self, trainer):
+            if trainer.steps_done in trouble:
+                kind = trouble.pop(trainer.steps_done)
+                if kind == "Ctrl-C":
+                    os.kill(os.getpid(), signal.SIGINT)
+                else:
+                    raise RuntimeError(kind)
+
+    trouble = {4: "Ctrl-C", 8: "no memory"}
+    run = Run(optim.Adam, [training.Checkpoint(path, every_steps=1), Trouble()])
+    run.fit()
+    assert run.trainer.history.stopped == "interrupted"
+    with pytest.raises(ValueError, match="it is in epoch 2, and epochs is 1"):
+        run.fit(1, resume=path)
+    assert (run.trainer.steps_done, run.trainer.epoch) == (4, 2)
+    with pytest.raises(RuntimeError, match="no memory"):
+        run.fit(resume=path)
+    run.fit(resume=path)
+    assert run.state() == whole.state()
+
+
+def test_a_rule_that_ended_a_run_is_got_rid_of_by_a_new_one(tmp_path, capsys):
+    path = tmp_path / "run"
+    rules = [training.StepLimit(7), training.EarlyStopping(), training.Checkpoint(path)]
+    Run(optim.Adam, rules).fit()
+    again = Run(optim.Adam, [training.StepLimit(15), training.EarlyStopping(), training.ProgressBar()]).fit(resume=path)
+    assert again.trainer.history.stopped == again.trainer.ended == "StepLimit: t = 7 ≥ 7"
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "already ended: StepLimit: t = 7 ≥ 7"
+    assert [line[:9] for line in lines[1:]] == ["epoch 3/4"], "the epoch that was cut short is recorded"
+    assert again.trainer.steps_done == 7
+    run = Run(optim.Adam)
+    training.load_checkpoint(path, model=run.model, optimizer=run.optimizer)
+    assert run.fit(1).optimizer.t == 10
+
+
+def test_what_is_passed_for_a_path_and_is_none_is_named(tmp_path):
+    checkpoint = training.Checkpoint(tmp_path / "run")
+    for wrong, said in ((True, "True"), (checkpoint, "<minidl.training.callbacks.Checkpoint object")):
+        with pytest.raises(TypeError, match=f"fit: resume is {said}.*, expected a path"):
+            Run(optim.Adam).fit(resume=wrong)
+    with pytest.raises(TypeError, match="Checkpoint: path is None, expected a path"):
+        training.Checkpoint(None)
+    with pytest.raises(
+        ValueError, match=f"{re.escape(str(tmp_path))} is not a whole checkpoint of minidl: it is a folder"
+    ):
+        Run(optim.Adam).fit(resume=tmp_path)
 
 
 def test_a_missing_file_is_said_to_be_missing(tmp_path):
@@ -567,6 +713,92 @@ def test_a_folder_is_made_and_one_that_is_in_the_way_is_named(tmp_path):
         with pytest.raises(OSError, match=re.escape(str(path if message == "is a folder" else path.parent))):
             run.fit(1)
         assert run.trainer.steps_done == 0
+
+
+def test_a_file_that_would_be_lost_is_warned_of(tmp_path):
+    path = tmp_path / "run"
+    run = Run(optim.SGD, [training.Checkpoint(path)]).fit(1)
+    run.fit(1)  # of its own it may replace
+    for settings in ({}, {"resume": tmp_path / "copy"}):
+        shutil.copy(path, tmp_path / "copy")
+        run = Run(optim.SGD, [training.Checkpoint(path)])
+        message = f'Checkpoint: {path} exists and will be replaced; pass resume="{path}" to fit to go on from it'
+        with pytest.warns(UserWarning, match=re.escape(message)) as caught:
+            run.trainer.fit(run.train, run.validation, 1, **settings)
+        assert caught[0].filename == __file__
+    link = tmp_path / "link"
+    link.symlink_to(path)
+    Run(optim.SGD, [training.Checkpoint(link)]).fit(1, resume=path)
+    assert link.is_symlink()
+
+
+def test_a_home_folder_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    run = Run(optim.SGD, [training.Checkpoint("~/runs/a")]).fit(1)
+    assert os.listdir() == ["runs"]
+    assert Run(optim.SGD, [training.Checkpoint("~/runs/a")]).fit(1, resume="~/runs/a").state() == run.state()
+    training.save_checkpoint("~/b", model=run.model)
+    training.load_checkpoint("~/b", model=run.model)
+    assert sorted(os.listdir()) == ["b", "runs"]
+
+
+def test_a_buffer_may_be_infinite(tmp_path):
+    path = tmp_path / "run"
+    run = Run(optim.SGD, [training.Checkpoint(path)])
+    run.model.least = nn.Buffer(np.full(2, np.inf, np.float32))
+    run.fit(1)
+    assert path.exists()
+
+
+def test_generators_in_lists_and_dictionaries_go_on(tmp_path):
+    class Noise(nn.Module):
+        def __init__(self, seed):
+            self.generators = [np.random.default_rng(seed), {"b": np.random.default_rng(seed + 1)}]
+
+        def forward(self, x):
+            return x
+
+    saved, model = Noise(0), Noise(5)
+    training.save_checkpoint(
+        tmp_path / "run", model=(both := nn.Sequential(a=nn.Dense(1, 1), n=saved)), optimizer=optim.SGD(both)
+    )
+    both = nn.Sequential(a=nn.Dense(1, 1), n=model)
+    training.load_checkpoint(tmp_path / "run", model=both, optimizer=optim.SGD(both))
+    assert model.generators[0].random() == saved.generators[0].random()
+    assert model.generators[1]["b"].random() == saved.generators[1]["b"].random()
+
+
+def test_ctrl_c_in_the_last_save_does_not_spoil_it(tmp_path, monkeypatch):
+    path, fsync = tmp_path / "run", os.fsync
+
+    def pressed(descriptor):
+        os.kill(os.getpid(), signal.SIGINT)
+        monkeypatch.setattr(os, "fsync", fsync)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", pressed)
+    run = Run(optim.Adam, [training.Checkpoint(path, every_epochs=None)]).fit(2)
+    assert run.trainer.history.stopped == "epochs done"
+    assert Run(optim.Adam).fit(2, resume=path).state() == run.state()
+
+
+def test_the_progress_bar_says_where_it_goes_on(tmp_path, capsys):
+    path = tmp_path / "run"
+    Run(optim.SGD, [training.StepLimit(5), training.Checkpoint(path, None)]).fit()
+
+    class Stop(training.Callback):
+        def on_step(self, trainer):
+            trainer.stop("interrupted")
+
+    Run(optim.SGD, [Stop(), training.Checkpoint(tmp_path / "other")]).fit(2)
+    assert not capsys.readouterr().out
+    Run(optim.SGD, [training.ProgressBar()]).fit(2, resume=tmp_path / "other")
+    assert capsys.readouterr().out.splitlines()[0] == "resumed at epoch 1/2, step 1"
+    Run(optim.SGD, [training.ProgressBar(), training.Checkpoint(tmp_path / "third")]).fit(2)
+    assert "resumed" not in capsys.readouterr().out
+    Run(optim.SGD, [training.ProgressBar()]).fit(2, resume=tmp_path / "third")
+    assert capsys.readouterr().out == "already ended: epochs done\n"
 
 
 def test_the_progress_bar_begins_where_the_run_goes_on(tmp_path, monkeypatch):

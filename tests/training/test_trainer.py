@@ -394,3 +394,71 @@ def test_methods_that_need_one_and_the_same_function_are_refused(method):
     model = models.mlp([2, 2])
     with pytest.raises(ValueError, match=f"Trainer: optimizer is {method.__name__}.*Use training.minimize"):
         training.Trainer(model, method(model))
+
+
+# ---------------------------------------------------------------- what cannot learn, and callbacks that are none
+
+
+def frozen_then_made():
+    model = models.mlp([2, 4, 2])
+    first = next(module for _, module in model.named_modules() if isinstance(module, nn.Dense))
+    first.freeze()
+    return model, first, trainer_for(model)
+
+
+def test_what_is_unfrozen_and_in_no_optimizer_is_warned_of(blobs):
+    model, first, trainer = frozen_then_made()
+    trainer.fit(data.Loader(*blobs, 30))  # frozen, it is not missed
+    model.unfreeze()
+    names = [
+        name for name, parameter in model.named_parameters() if any(parameter is own for own in first.parameters())
+    ]
+    with pytest.warns(
+        UserWarning, match=f"fit: no optimizer holds {', '.join(names)}, so they will not learn"
+    ) as caught:
+        trainer.fit(data.Loader(*blobs, 30))
+    assert caught[0].filename == __file__
+    other = optim.SGD(first)
+    trainer.fit(data.Loader(*blobs, 30))  # it is the other one's business
+    del other
+
+
+def test_a_model_that_is_all_frozen_is_an_error_before_any_work(blobs):
+    model = models.mlp([2, 2])
+    trainer = trainer_for(model)
+    model.freeze()
+    with pytest.raises(ValueError, match="fit: all that the optimizer holds is frozen, so nothing would be learned"):
+        trainer.fit(data.Loader(*blobs, 30))
+    assert trainer.steps_done == 0
+
+
+@pytest.mark.parametrize("callbacks", [training.Checkpoint("a"), [training.Checkpoint], [lambda trainer: None]])
+def test_callbacks_are_a_sequence_of_objects(callbacks):
+    with pytest.raises(
+        TypeError, match="Trainer: callbacks is .*, expected a sequence of objects of the type Callback"
+    ):
+        trainer_for(models.mlp([2, 2]), callbacks=callbacks)
+
+
+def test_a_state_that_could_not_be_saved_is_said_at_once(blobs):
+    with pytest.raises(TypeError, match=r"Seen: state is 'seen', expected a tuple of names: \('seen',\)"):
+        type("Seen", (training.Callback,), {"state": ("seen")})
+
+    class Late(training.Callback):
+        state = ("seen", "told")
+
+        def on_start(self, trainer):
+            self.told = 1
+
+        def on_step(self, trainer):
+            self.seen = True
+
+    trainer = trainer_for(models.mlp([2, 2]), callbacks=[Late()])
+    with pytest.raises(ValueError, match="Late: state names seen, not set by on_start"):
+        trainer.fit(data.Loader(*blobs, 30))
+    assert trainer.steps_done == 0
+
+
+def test_saving_to_a_missing_folder_names_it(tmp_path):
+    with pytest.raises(FileNotFoundError, match="the folder .*no does not exist: '.*no/h.jsonl'"):
+        training.History().save(tmp_path / "no" / "h.jsonl")
