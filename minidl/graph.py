@@ -95,11 +95,20 @@ def _versions(inputs: list[Any]) -> list[int]:
     return [source.version for source in inputs if source is not None and type(source) is not Node]
 
 
-def _recorded_nodes(root: Node) -> list[Node]:
-    """Return the nodes that `root` depends on, newest first, after checking that all can still be differentiated."""
+def nodes_behind(root: Node) -> list[Node]:
+    """Return `root` and the nodes that it depends on, newest first."""
     found, waiting = {root}, [root]
     while waiting:
-        node = waiting.pop()
+        for source in waiting.pop().inputs:
+            if type(source) is Node and source not in found:
+                found.add(source)
+                waiting.append(source)
+    return sorted(found, key=lambda node: node.order, reverse=True)
+
+
+def _check_recorded(nodes: list[Node]) -> None:
+    """Raise unless all can still be differentiated."""
+    for node in nodes:
         if node.derivatives is None:
             raise RuntimeError(
                 f"backward: the graph behind '{node.name}' was freed by an earlier backward; run the forward pass again"
@@ -109,16 +118,12 @@ def _recorded_nodes(root: Node) -> list[Node]:
                 f"backward: an input of '{node.name}' was changed in place after the forward pass (by an optimizer's "
                 "step or an assignment to .data), so its derivative is lost; run the forward pass again"
             )
-        for source in node.inputs:
-            if type(source) is Node and source not in found:
-                found.add(source)
-                waiting.append(source)
-    return sorted(found, key=lambda node: node.order, reverse=True)
 
 
 def backpropagate(root: Node, g: Any, keep: bool = False) -> None:
     """Send the gradient `g` of the root's output to every leaf, freeing each node as it is passed unless `keep`."""
-    nodes = _recorded_nodes(root)
+    nodes = nodes_behind(root)
+    _check_recorded(nodes)
     root.grad = g
     try:
         for node in nodes:

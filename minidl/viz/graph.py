@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from minidl import backend
 from minidl.files import replacing
-from minidl.graph import Node
+from minidl.graph import Node, nodes_behind
 from minidl.nn import Module, Parameter
 from minidl.ops.arguments import positive_integer
 from minidl.tensor import Tensor
@@ -288,18 +288,14 @@ def _captured(tensor: Tensor, names: dict[int, str], limit: int) -> tuple[tuple[
 
 def _nodes(root: Node) -> list[Node]:
     """Return the nodes that `root` depends on, oldest first."""
-    found, waiting = {root}, [root]
-    while waiting:
-        node = waiting.pop()
+    nodes = nodes_behind(root)[::-1]
+    for node in nodes:
         if node.derivatives is None:
             raise RuntimeError(
                 f"draw_graph: the graph behind '{node.name}' was freed by an earlier backward; call draw_graph before "
                 "backward, and draw what it returns again afterwards"
             )
-        new = {source for source in node.inputs if type(source) is Node} - found
-        found |= new
-        waiting += new
-    return sorted(found, key=lambda node: node.order)
+    return nodes
 
 
 def _leaf(tensor: Tensor, name: str) -> Vertex:
