@@ -15,6 +15,7 @@ from minidl.derivatives import hessian, jacobian
 from minidl.gradcheck import GradientError, check_gradients
 from minidl.graph import no_grad
 from minidl.tensor import Tensor, differentiable
+from minidl.threads import get_threads, set_threads
 
 if TYPE_CHECKING:
     from minidl import data, models, nn, optim, studies, surfaces, training, viz
@@ -43,6 +44,7 @@ __all__ = [
     "device",
     "differentiable",
     "draw_graph",
+    "get_threads",
     "gpu_status",
     "hessian",
     "jacobian",
@@ -52,6 +54,7 @@ __all__ = [
     "no_grad",
     "ops",
     "optim",
+    "set_threads",
     "studies",
     "surfaces",
     "training",

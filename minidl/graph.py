@@ -11,7 +11,7 @@ import contextlib
 import functools
 import itertools
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -63,6 +63,23 @@ class no_grad:
 # ---------------------------------------------------------------- the graph
 
 
+class Joint:
+    """The derivatives of an op with respect to all its inputs, computed together because they share their work.
+
+    Parameters
+    ----------
+    function : callable
+        Takes `g`, the gradient with respect to the op's result, and a list that says for each argument whether its
+        gradient is needed. Returns a gradient for each, anything where it is not needed.
+    """
+
+    __slots__ = ("function", "needed")
+
+    def __init__(self, function: Callable[[Any, list[bool]], Sequence[Any]]) -> None:
+        self.function = function
+        self.needed: list[bool] = []
+
+
 class Node:
     """One recorded op: the derivatives that lead from its output back to its inputs.
 
@@ -75,14 +92,24 @@ class Node:
 
     _count = itertools.count()
 
-    def __init__(self, name: str, inputs: list[Any], derivatives: list[Derivative | None], output: Any) -> None:
+    def __init__(self, name: str, inputs: list[Any], derivatives: list[Derivative | None] | Joint, output: Any) -> None:
         self.name = name
         self.inputs = inputs
-        self.derivatives: list[Derivative | None] | None = derivatives
+        self.derivatives: list[Derivative | None] | Joint | None = derivatives
         self.versions = _versions(inputs)
         self.shape, self.dtype = output.shape, output.dtype
         self.order = next(Node._count)
         self.grad: Any = None
+
+    def gradients(self, g: Any) -> Iterator[tuple[Any, Any]]:
+        """Yield each input that needs a gradient, and its gradient, given that of the output."""
+        if isinstance(self.derivatives, Joint):
+            gradients = self.derivatives.function(g, self.derivatives.needed)
+            yield from ((i, gradient) for i, gradient in zip(self.inputs, gradients, strict=False) if i is not None)
+        else:
+            for source, derivative in zip(self.inputs, self.derivatives or (), strict=True):
+                if derivative is not None:
+                    yield source, derivative(g)
 
     def free(self) -> None:
         """Let go of everything that was kept for `backward`."""
@@ -128,9 +155,8 @@ def backpropagate(root: Node, g: Any, keep: bool = False) -> None:
     try:
         for node in nodes:
             g = node.grad
-            for source, derivative in zip(node.inputs, node.derivatives or (), strict=True):
-                if derivative is not None:
-                    accumulate(source, derivative(g), g)
+            for source, gradient in node.gradients(g):
+                accumulate(source, gradient, g)
             if keep:
                 node.grad = None
             else:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from minidl import backend, forward
-from minidl.graph import Derivative, Node, accumulate, backpropagate, recording
+from minidl.graph import Derivative, Joint, Node, accumulate, backpropagate, recording
 from minidl.operators import OPS, Operators
 
 
@@ -253,10 +253,10 @@ def differentiable(function: Callable[..., Any]) -> Callable[..., Tensor]:
     """Make an op of a function on plain arrays that returns its result and its derivatives.
 
     The derivatives are functions of `g`, the gradient with respect to the result, one for each of the first
-    arguments in their order; None marks an argument that has none. Arguments without a derivative and keyword-only
-    ones are settings. The op works on Tensors, arrays and numbers, computes only derivatives that are needed, sums
-    gradients over broadcast axes, keeps the dtype of its Tensors (a constant never promotes), and stands in the
-    registry `OPS` under its name, where the gradient tests find it.
+    arguments in their order; None marks an argument that has none. A `Joint` computes them all together. Arguments
+    without a derivative and keyword-only ones are settings. The op works on Tensors, arrays and numbers, computes only
+    derivatives that are needed, sums gradients over broadcast axes, keeps the dtype of its Tensors (a constant never
+    promotes), and stands in the registry `OPS` under its name, where the gradient tests find it.
 
     Examples
     --------
@@ -306,6 +306,10 @@ def differentiable(function: Callable[..., Any]) -> Callable[..., Tensor]:
         if not needing or not recording.on:
             return _wrap(data if data.base is None else backend.protected(data), None)
 
+        if isinstance(derivatives, Joint):
+            derivatives.needed = [isinstance(arg, Tensor) and arg.requires_grad for arg in args]
+            sources = [arg.node or arg if need else None for arg, need in zip(args, derivatives.needed, strict=True)]
+            return _wrap(data, Node(name, sources, derivatives, data))
         if not isinstance(derivatives, tuple):
             derivatives = (derivatives,)
         inputs: list[Any] = []

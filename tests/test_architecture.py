@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent.parent / "minidl"
 
 FLOORS = {
     "backend": 0,
+    "buffers": 0,
     "files": 0,
     "memory": 0,
     "threads": 0,
