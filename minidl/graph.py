@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import operator
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -88,49 +89,41 @@ class Node:
     reference cycles, and values that no derivative needs are freed during the forward pass already.
     """
 
-    __slots__ = ("derivatives", "dtype", "grad", "inputs", "name", "order", "shape", "versions")
-
-    _count = itertools.count()
+    __slots__ = ("derivatives", "dtype", "grad", "inputs", "leaves", "name", "order", "shape")
 
     def __init__(self, name: str, inputs: list[Any], derivatives: list[Derivative | None] | Joint, output: Any) -> None:
         self.name = name
         self.inputs = inputs
         self.derivatives: list[Derivative | None] | Joint | None = derivatives
-        self.versions = _versions(inputs)
-        self.shape, self.dtype = output.shape, output.dtype
-        self.order = next(Node._count)
+        self.leaves: list[tuple[Any, int]] = []  # with how often the memory of each had been written to
+        for source in inputs:
+            if source is not None and type(source) is not Node:
+                self.leaves.append((source, source.version))
+        self.shape = output.shape
+        self.dtype = output.dtype
+        self.order = next(_count)
         self.grad: Any = None
-
-    def gradients(self, g: Any) -> Iterator[tuple[Any, Any]]:
-        """Yield each input that needs a gradient, and its gradient, given that of the output."""
-        if isinstance(self.derivatives, Joint):
-            gradients = self.derivatives.function(g, self.derivatives.needed)
-            yield from ((i, gradient) for i, gradient in zip(self.inputs, gradients, strict=False) if i is not None)
-        else:
-            for source, derivative in zip(self.inputs, self.derivatives or (), strict=True):
-                if derivative is not None:
-                    yield source, derivative(g)
 
     def free(self) -> None:
         """Let go of everything that was kept for `backward`."""
         self.derivatives = self.grad = None
-        self.inputs = []
+        self.inputs = self.leaves = []
 
 
-def _versions(inputs: list[Any]) -> list[int]:
-    """Return how often the memory of each leaf among the inputs has been written to."""
-    return [source.version for source in inputs if source is not None and type(source) is not Node]
+_count = itertools.count()
+_age = operator.attrgetter("order")
 
 
 def nodes_behind(root: Node) -> list[Node]:
     """Return `root` and the nodes that it depends on, newest first."""
-    found, waiting = {root}, [root]
-    while waiting:
-        for source in waiting.pop().inputs:
-            if type(source) is Node and source not in found:
-                found.add(source)
-                waiting.append(source)
-    return sorted(found, key=lambda node: node.order, reverse=True)
+    nodes, seen = [root], {root}
+    for node in nodes:
+        for source in node.inputs:
+            if type(source) is Node and source not in seen:
+                seen.add(source)
+                nodes.append(source)
+    nodes.sort(key=_age, reverse=True)
+    return nodes
 
 
 def _check_recorded(nodes: list[Node]) -> None:
@@ -140,11 +133,12 @@ def _check_recorded(nodes: list[Node]) -> None:
             raise RuntimeError(
                 f"backward: the graph behind '{node.name}' was freed by an earlier backward; run the forward pass again"
             )
-        if node.versions != _versions(node.inputs):
-            raise RuntimeError(
-                f"backward: an input of '{node.name}' was changed in place after the forward pass (by an optimizer's "
-                "step or an assignment to .data), so its derivative is lost; run the forward pass again"
-            )
+        for leaf, version in node.leaves:
+            if leaf.version != version:
+                raise RuntimeError(
+                    f"backward: an input of '{node.name}' was changed in place after the forward pass (by an "
+                    "optimizer's step or an assignment to .data), so its derivative is lost; run the forward pass again"
+                )
 
 
 def backpropagate(root: Node, g: Any, keep: bool = False) -> None:
@@ -155,8 +149,15 @@ def backpropagate(root: Node, g: Any, keep: bool = False) -> None:
     try:
         for node in nodes:
             g = node.grad
-            for source, gradient in node.gradients(g):
-                accumulate(source, gradient, g)
+            derivatives = node.derivatives
+            if isinstance(derivatives, Joint):
+                for source, gradient in zip(node.inputs, derivatives.function(g, derivatives.needed), strict=False):
+                    if source is not None:
+                        accumulate(source, gradient, g)
+            else:
+                for source, derivative in zip(node.inputs, derivatives or (), strict=False):
+                    if derivative is not None:
+                        accumulate(source, derivative(g), g)
             if keep:
                 node.grad = None
             else:
@@ -169,18 +170,17 @@ def backpropagate(root: Node, g: Any, keep: bool = False) -> None:
 
 def accumulate(source: Any, gradient: Any, g: Any) -> None:
     """Add `gradient`, which was computed from `g`, to what `source`, a node or a leaf, has received so far."""
-    if recording.leaves is not None and type(source) is not Node and id(source) not in recording.leaves:
-        return
     if gradient.shape != source.shape:
         gradient = unbroadcast(gradient, source.shape)
-    if gradient.dtype != source.dtype:
+    if gradient.dtype is not source.dtype and gradient.dtype != source.dtype:
         gradient = gradient.astype(source.dtype)
-    if source.grad is not None:
-        gradient = source.grad + gradient
-    if type(source) is not Node and (gradient is g or gradient.base is not None or isinstance(gradient, np.generic)):
-        # A leaf keeps its gradient, so it must be an array that shares memory with nothing.
-        gradient = np.copy(gradient)
-    source.grad = gradient
+    if type(source) is not Node:
+        if recording.leaves is not None and id(source) not in recording.leaves:
+            return
+        if source.grad is None and (gradient is g or gradient.base is not None or isinstance(gradient, np.generic)):
+            # A leaf keeps its gradient, so it must be an array that shares memory with nothing.
+            gradient = np.copy(gradient)
+    source.grad = gradient if source.grad is None else source.grad + gradient
 
 
 def unbroadcast(gradient: Any, shape: tuple[int, ...]) -> Any:

@@ -68,15 +68,11 @@ class Tensor(Operators):
             raise TypeError(f"Tensor: array has dtype {values.dtype}, expected numbers")
         if requires_grad and values.dtype.kind not in "fc":
             raise TypeError(f"Tensor: requires_grad needs floating-point values, got dtype {values.dtype}")
-        self._set(values, None, requires_grad)
-
-    def _set(self, data: Any, node: Node | None, requires_grad: bool) -> None:
-        self._data = data
-        self.node = node
+        self._data = values
+        self.node = None
         self.requires_grad = requires_grad
-        self.grad = None
+        self.grad = self.owner = None
         self.version = 0
-        self.owner = None
 
     # -- values
 
@@ -241,9 +237,16 @@ def _as_values(array: Any) -> Any:
 
 def _wrap(data: Any, node: Node | None) -> Tensor:
     """Make a Tensor of a freshly computed array."""
-    tensor = Tensor.__new__(Tensor)
-    tensor._set(data, node, node is not None)
+    tensor = _new_tensor(Tensor)
+    tensor._data = data
+    tensor.node = node
+    tensor.requires_grad = node is not None
+    tensor.grad = tensor.owner = None
+    tensor.version = 0
     return tensor
+
+
+_new_tensor = object.__new__
 
 
 # ---------------------------------------------------------------- ops
@@ -274,19 +277,24 @@ def differentiable(function: Callable[..., Any]) -> Callable[..., Tensor]:
         if kwargs:
             args = _by_position(name, args, kwargs, positional)
         arrays: list[Any] = []
-        dtype = None
+        sources: list[Any] = []  # what leads back to each argument: a node, a leaf, or None if it needs no gradient
         needing = 0
+        dtype = None
         for arg in args:
+            source = None
             if isinstance(arg, Tensor):
-                needing += arg.requires_grad
-                constant = arg.owner is not None and not arg.requires_grad  # a frozen parameter, but in the vector W
-                arg = backend.protected(arg._data) if constant else arg._data
-                dtype = _common_dtype(dtype, arg.dtype)
-            elif type(arg) is np.ndarray and recording.on:
-                arg = backend.protected(arg)  # a derivative may need it after its owner has written to it
-            elif not arrays and isinstance(arg, (list, float, int)) and not any(isinstance(a, Tensor) for a in args):
-                arg = _as_values(arg)
-            arrays.append(arg)
+                array = arg._data
+                if arg.requires_grad:
+                    source = arg.node or arg
+                    needing += 1
+                elif arg.owner is not None:  # a frozen parameter, but in the vector W
+                    array = backend.protected(array)
+                if array.dtype is not dtype:
+                    dtype = _common_dtype(dtype, array.dtype)
+            else:
+                array = _constant(arg, args, first=not arrays)
+            arrays.append(array)
+            sources.append(source)
 
         try:
             data, derivatives = function(*arrays, **kwargs)
@@ -295,39 +303,52 @@ def differentiable(function: Callable[..., Any]) -> Callable[..., Tensor]:
                 raise
             raise ValueError(f"{name}: {error}") from error  # NumPy's errors do not say which op they come from
 
-        if data.dtype is not dtype and dtype is not None and data.dtype.kind == dtype.kind == "f":
-            data = data.astype(dtype, copy=False)
-        if type(data) is np.ndarray:
+        if type(data) is np.ndarray and (data.dtype is dtype or dtype is None):
             data.setflags(write=False)
-        elif type(data) is forward.Dual:
-            data = data if recording.on else data.value  # what is made without a graph is a constant
-        elif isinstance(data, np.generic):  # NumPy returns its scalars where an array of shape () is meant
-            data = backend.lock(np.asarray(data))
+        else:
+            data = _result(data, dtype)
         if not needing or not recording.on:
             return _wrap(data if data.base is None else backend.protected(data), None)
-
-        if isinstance(derivatives, Joint):
-            derivatives.needed = [isinstance(arg, Tensor) and arg.requires_grad for arg in args]
-            sources = [arg.node or arg if need else None for arg, need in zip(args, derivatives.needed, strict=True)]
+        if type(derivatives) is Joint:
+            derivatives.needed = [source is not None for source in sources]
             return _wrap(data, Node(name, sources, derivatives, data))
-        if not isinstance(derivatives, tuple):
+        if type(derivatives) is not tuple:
             derivatives = (derivatives,)
-        inputs: list[Any] = []
         needed: list[Derivative | None] = []  # what the others have saved is let go
-        for arg, derivative in zip(args, derivatives):  # noqa: B905  settings follow the last derivative
-            if derivative is not None and isinstance(arg, Tensor) and arg.requires_grad:
-                inputs.append(arg.node or arg)
-                needed.append(derivative)
+        for source, derivative in zip(sources, derivatives):  # noqa: B905  settings follow the last derivative
+            if source is None:
+                derivative = None
+            elif derivative is not None:
                 needing -= 1
-            else:
-                inputs.append(None)
-                needed.append(None)
+            needed.append(derivative)
         if needing:
             raise TypeError(f"{name}: a Tensor that requires a gradient came where there is no derivative; detach it")
-        return _wrap(data, Node(name, inputs, needed, data))
+        return _wrap(data, Node(name, sources, needed, data))
 
     OPS[name] = op
     return op
+
+
+def _constant(arg: Any, args: tuple[Any, ...], first: bool) -> Any:
+    """Return an argument that is no Tensor as the op's function may have it."""
+    if type(arg) is np.ndarray and recording.on:
+        return backend.protected(arg)  # a derivative may need it after its owner has written to it
+    if first and isinstance(arg, (list, float, int)) and not any(isinstance(other, Tensor) for other in args):
+        return _as_values(arg)
+    return arg
+
+
+def _result(data: Any, dtype: Any) -> Any:
+    """Return what an op's function returned as a read-only array, of the dtype that its Tensors have together."""
+    if dtype is not None and data.dtype != dtype and data.dtype.kind == dtype.kind == "f":
+        data = data.astype(dtype)
+    if type(data) is np.ndarray:
+        return backend.lock(data)
+    if isinstance(data, np.generic):  # NumPy returns its scalars where an array of shape () is meant
+        return backend.lock(np.asarray(data))
+    if type(data) is forward.Dual and not recording.on:
+        return data.value  # what is made without a graph is a constant
+    return data
 
 
 def _common_dtype(dtype: Any, other: Any) -> Any:
