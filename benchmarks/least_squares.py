@@ -107,7 +107,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"x_scale=1) (default differences, tolerances 1e-15), in {counts[2]} with x_scale='jac'. The columns show the "
         "digits of the worst parameter, at most 11, and the steps, or the function calls without those for differences."
     )
-    report.show_table(HEADINGS, lines, note)
+    table = report.Table("least squares", note, HEADINGS, lines)
+    report.show(table)
     print(f"a step on 1,000 residuals × 50 parameters: {step}")
     content = {
         "step_milliseconds": times,
@@ -120,9 +121,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for row in rows
         ],
     }
-    report.write_table(
-        folder / "least-squares", "Least squares against SciPy", note, (HEADINGS, lines), environment, content
-    )
+    for path in report.write(folder / "least-squares", "Least squares against SciPy", [table], environment, content):
+        print(f"wrote {path}")
 
 
 def _digits(digits: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import statistics
 import time
@@ -14,22 +15,32 @@ from typing import Any
 # whoever comes next (up to 20 times slower). So a block begins with a pause, until they sleep, and with untimed calls.
 PAUSE = 0.15
 SETTLING = 0.02
+SLOW = 0.5  # seconds: calls that take longer settle by themselves
+LEAST_PAIRS = 3
 
 
 def compare(
-    ours: Callable[[], Any], theirs: Callable[[], Any], pairs: int, block_seconds: float, per_call: int = 1
+    ours: Callable[[], Any],
+    theirs: Callable[[], Any],
+    pairs: int,
+    block_seconds: float,
+    per_call: int = 1,
+    budget: float = math.inf,
 ) -> dict[str, float | list[float]]:
     """Time blocks of calls of two functions in turn: A B A B …, after a warm-up.
+
+    There are fewer pairs, but at least three, where so many would take longer than a budget of seconds.
 
     Returns the median seconds of 1 / `per_call` of a call, and the ratios ours / theirs of all pairs with their
     median, least and largest. `others` is the number of cores that other processes kept busy.
     """
     gc.collect()
     gc.freeze()  # a collection would walk all modules' objects for 0.1 to 0.5 s, and meet one of the two by chance
-    for function in (ours, theirs):
-        _repeat(function, block_seconds)
+    calls = [(function, SETTLING if _repeat(function, block_seconds) < SLOW else 0) for function in (ours, theirs)]
     began, others = time.perf_counter(), _seconds_of_others()
-    blocks = [(_block(ours, block_seconds), _block(theirs, block_seconds)) for _ in range(pairs)]
+    blocks: list[list[float]] = []
+    while len(blocks) < pairs and (len(blocks) < LEAST_PAIRS or time.perf_counter() - began < budget):
+        blocks.append([_block(function, settling, block_seconds) for function, settling in calls])
     others = (_seconds_of_others() - others) / (time.perf_counter() - began)
     ratios = [a / b for a, b in blocks]
     return {
@@ -43,10 +54,11 @@ def compare(
     }
 
 
-def _block(function: Callable[[], Any], seconds: float) -> float:
+def _block(function: Callable[[], Any], settling: float, seconds: float) -> float:
     """Return the mean seconds of a call."""
     time.sleep(PAUSE)
-    _repeat(function, SETTLING)
+    if settling:
+        _repeat(function, settling)
     return _repeat(function, seconds)
 
 

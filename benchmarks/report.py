@@ -1,4 +1,4 @@
-"""What is kept of a measurement: the table, on the terminal and as Markdown, and everything as JSON."""
+"""What is kept of a measurement: its tables, on the terminal and as Markdown, and everything as JSON."""
 
 from __future__ import annotations
 
@@ -8,25 +8,38 @@ import platform
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rich
 import rich.box
+import rich.markup
+import rich.table
 import threadpoolctl
-from rich.table import Table
 
 import minidl
 from minidl.files import replacing
 
 # Each of these can change a figure by a factor of two. They are recorded and never set here.
-VARIABLES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "GLIBC_TUNABLES")
-HEADINGS = ("case", "minidl", "PyTorch", "ratio", "min", "max", "others")
-NOTE = """Times are medians. The ratio is minidl's time over PyTorch's, below 1 where minidl is faster: the median, the
-min and the max over pairs of blocks measured in turn. Others: the cores that other processes kept busy meanwhile; where
-it is not near 0, the ratio means little."""
+VARIABLES = (
+    *("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "GLIBC_TUNABLES"),
+    *("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_"),
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with what it is about; all columns but the first are numbers."""
+
+    heading: str
+    note: str
+    columns: Sequence[str]
+    lines: Sequence[Sequence[str]]
 
 
 def environment(program: str, settings: dict[str, Any]) -> dict[str, str]:
@@ -39,7 +52,7 @@ def environment(program: str, settings: dict[str, Any]) -> dict[str, str]:
     }
     return {
         "date": date.today().isoformat(),
-        "command": shlex.join(["python", "-m", program, *sys.argv[1:]]),
+        "command": command(program),
         "processor": f"{found[1] if found else platform.machine()}, {os.cpu_count()} cores",
         "Python": platform.python_version(),
         "minidl": minidl.__version__,
@@ -50,60 +63,66 @@ def environment(program: str, settings: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def show(rows: list[dict[str, Any]]) -> None:
-    """Print the table of ratios."""
-    show_table(HEADINGS, [_cells(row) for row in rows], NOTE)
+def command(program: str) -> str:
+    return shlex.join(["python", "-m", program, *sys.argv[1:]])
 
 
-def write(stem: Path, environment: dict[str, str], rows: list[dict[str, Any]]) -> None:
-    """Write the table of ratios to `stem`-date.md and everything to .json."""
-    table = HEADINGS, [_cells(row) for row in rows]
-    write_table(stem, "minidl against PyTorch", NOTE, table, environment, {"rows": rows})
+def compared(facts: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Return the facts of several environments as one list: those of the first, then how each of the others differs."""
+    (first, common), *others = facts.items()
+    together = {**common, **({f"in {first}": "as above"} if others else {})}
+    for name, own in others:
+        different = [f"{fact} {value}" for fact, value in own.items() if common.get(fact) != value]
+        together[f"in {name}"] = "; ".join(different) or "the same"
+    return together
 
 
-def show_table(headings: Sequence[str], lines: Sequence[Sequence[str]], note: str) -> None:
-    """Print a table; all columns but the first are numbers."""
-    table = Table(*headings, caption=note, box=rich.box.SIMPLE_HEAD)
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for line in lines:
-        table.add_row(*line)
-    rich.print(table)
-
-
-def write_table(
-    stem: Path,
-    title: str,
-    note: str,
-    table: tuple[Sequence[str], Sequence[Sequence[str]]],
-    environment: dict[str, str],
-    content: dict[str, Any],
-) -> None:
-    """Write a table, its title and its note to `stem`-date.md, and the content as JSON beside it."""
-    headings, body = table
-    rows = [headings, ("---", *["---:"] * (len(headings) - 1)), *body]
-    lines = [
-        *(f"# {title}", "", note, ""),
-        *(f"| {' | '.join(cells)} |" for cells in rows),
-        *("", *(f"- {name}: {value}" for name, value in environment.items())),
-    ]
-    everything = json.dumps({"environment": environment, **content}, indent=1, ensure_ascii=False)
-    for ending, text in (("md", "\n".join(lines)), ("json", everything)):
-        path = stem.with_name(f"{stem.name}-{environment['date']}.{ending}")
-        with replacing(path) as temporary:
-            temporary.write_text(text + "\n", encoding="utf-8")
-        print(f"wrote {path}")
-
-
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    times = (_duration(row[side]) for side in ("ours", "theirs"))
-    return (
-        row["case"],
-        *times,
-        *(f"{row[ratio]:.2f}" for ratio in ("median", "min", "max")),
-        f"{row['others']:.1f}",
+def show(table: Table) -> None:
+    """Print a table."""
+    shown = rich.table.Table(
+        *table.columns,
+        title=table.heading,
+        caption=rich.markup.escape(" ".join(table.note.split())),
+        box=rich.box.SIMPLE_HEAD,
     )
+    for column in shown.columns[1:]:
+        column.justify = "right"
+    for line in table.lines:
+        shown.add_row(*map(rich.markup.escape, line))
+    rich.print(shown)
 
 
-def _duration(seconds: float) -> str:
+def write(
+    stem: Path, title: str, tables: Sequence[Table], environment: Mapping[str, str], content: Mapping[str, Any]
+) -> list[Path]:
+    """Write tables under a title to `stem`-date.md, and the content as JSON beside it; return the paths."""
+    lines = [f"# {title}", ""]
+    for table in tables:
+        rows = [table.columns, ("---", *["---:"] * (len(table.columns) - 1)), *table.lines]
+        heading = [f"## {table.heading}", ""] if len(tables) > 1 else []
+        lines += [
+            *heading,
+            textwrap.fill(table.note, 120, break_on_hyphens=False),
+            "",
+            *(f"| {' | '.join(cells)} |" for cells in rows),
+            "",
+        ]
+    lines += [f"- {name}: {value}" for name, value in environment.items()]
+    everything = json.dumps({"environment": environment, **content}, indent=1, ensure_ascii=False)
+    paths = []
+    for ending, text in (("md", "\n".join(lines)), ("json", everything)):
+        paths.append(dated(stem, environment["date"], ending))
+        with replacing(paths[-1]) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
+    return paths
+
+
+def dated(stem: Path, day: str, ending: str) -> Path:
+    return stem.with_name(f"{stem.name}-{day}.{ending}")
+
+
+def duration(seconds: float) -> str:
+    """Return a time with three digits, as people say it."""
+    if seconds >= 0.9995:
+        return f"{seconds:.3g} s"
     return f"{seconds * 1e3:.3g} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.3g} µs"

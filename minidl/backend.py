@@ -53,7 +53,7 @@ def lock(array: Any) -> Any:
 
 def frozen(array: Any) -> bool:
     """Say whether nobody can write to this memory: neither through the array nor through one that it is a view of."""
-    while type(array) is np.ndarray:
+    while isinstance(array, np.ndarray):
         if array.flags.writeable:
             return False
         array = array.base

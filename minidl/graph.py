@@ -17,6 +17,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from minidl import buffers
+from minidl.kernels.numpy import blocks
+
 Derivative = Callable[[Any], Any]
 
 # ---------------------------------------------------------------- recording on and off
@@ -177,10 +180,10 @@ def accumulate(source: Any, gradient: Any, g: Any) -> None:
     if type(source) is not Node:
         if recording.leaves is not None and id(source) not in recording.leaves:
             return
-        if source.grad is None and (gradient is g or gradient.base is not None or isinstance(gradient, np.generic)):
+        if source.grad is None and (gradient is g or isinstance(gradient, np.generic) or not buffers.whole(gradient)):
             # A leaf keeps its gradient, so it must be an array that shares memory with nothing.
             gradient = np.copy(gradient)
-    source.grad = gradient if source.grad is None else source.grad + gradient
+    source.grad = gradient if source.grad is None else blocks.combine(np.add, source.grad, gradient)
 
 
 def unbroadcast(gradient: Any, shape: tuple[int, ...]) -> Any:

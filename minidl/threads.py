@@ -6,6 +6,7 @@ and take the processor from whoever comes next. So while ours work, each of them
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import functools
 import itertools
@@ -70,10 +71,12 @@ def share(work: Callable[[_Piece], _Result], pieces: Iterable[_Piece]) -> list[_
     if helpers == 0:
         return [work(piece) for piece in pieces]
     job = _Job(work, pieces)
-    _pool.ask(job, helpers)
-    job.run()
-    job.finish()
-    return job.results
+    try:
+        _pool.ask(job, helpers)
+        job.run()
+    except BaseException as interrupt:
+        job.stop(interrupt)
+    return job.finish()
 
 
 def parts(count: int, least: int) -> list[slice]:
@@ -90,13 +93,12 @@ class _Job:
     """Pieces of work, which several threads take one after the other."""
 
     def __init__(self, work: Callable[[Any], Any], pieces: list[Any]) -> None:
-        self.work = work
+        self.work: Any = work
         self.waiting = deque(enumerate(pieces))
-        self.results: list[Any] = [None] * len(pieces)
+        self.results: Any = [None] * len(pieces)
         self.error: BaseException | None = None
         self.context = contextvars.copy_context()  # so that np.errstate holds in the other threads too
         self.lock = threading.Lock()
-        self.closed = False
         self.helpers = 0
         self.leaving: queue.SimpleQueue[None] = queue.SimpleQueue()
 
@@ -110,15 +112,19 @@ class _Job:
             try:
                 self.results[i] = self.work(piece)
             except BaseException as error:
-                self.error = error
-                self.waiting.clear()
+                self.stop(error)
+
+    def stop(self, error: BaseException) -> None:
+        """Begin no other piece. The first error is the one that is raised."""
+        self.error = self.error or error
+        self.waiting.clear()
 
     def help(self) -> None:
         """Do pieces in another thread, if there is still something to do."""
         with self.lock:
-            if self.closed:
+            if not self.waiting:
                 return
-            self.helpers += 1
+            self.helpers += 1  # before it takes a piece, so that `finish` waits for it
         try:
             self.context.copy().run(self.run)
         finally:
@@ -126,23 +132,21 @@ class _Job:
                 self.helpers -= 1
             self.leaving.put(None)
 
-    def finish(self) -> None:
-        """Wait until no other thread works, then raise what went wrong."""
-        with self.lock:
-            self.closed = True
+    def finish(self) -> list[Any]:
+        """Wait until no other thread works, then return the results or raise what went wrong."""
         while self.helpers:
             try:
                 self.leaving.get(timeout=1)
             except queue.Empty:
                 continue
             except BaseException as interrupt:  # the others still write to the caller's arrays
-                self.error = interrupt
-                self.waiting.clear()
-        if self.error is not None:
-            try:
+                self.stop(interrupt)
+        try:
+            if self.error is not None:
                 raise self.error
-            finally:
-                self.error = None  # its traceback holds this frame
+            return self.results
+        finally:
+            self.work = self.results = self.error = None  # a thread that comes too late keeps no array alive
 
 
 class _Pool:
@@ -154,12 +158,12 @@ class _Pool:
 
     def restart(self) -> None:
         self.jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # a signal's handler or a finalizer may come back here
         self.size = 0
 
     def ask(self, job: _Job, helpers: int) -> None:
         """Ask so many threads to help with a job."""
-        with self.lock:
+        with self.lock, contextlib.suppress(RuntimeError):  # no more threads: the limit of the system, or at exit
             for number in range(self.size, helpers):
                 threading.Thread(target=_serve, args=(self.jobs,), name=f"minidl-{number}", daemon=True).start()
                 self.size += 1
@@ -169,9 +173,7 @@ class _Pool:
 
 def _serve(jobs: queue.SimpleQueue[_Job]) -> None:
     while True:
-        job = jobs.get()
-        job.help()
-        del job  # or its arrays would live until the next one
+        jobs.get().help()
 
 
 _pool = _Pool()
@@ -184,41 +186,37 @@ class _Blas:
     """The BLAS libraries of the process, and how many threads they had before the first of our contexts opened."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.open = 0
-        self.before: list[tuple[Any, int]] = []
+        self.before: list[tuple[Callable[[int], Any], int]] = []
 
     def threads(self) -> int:
         """Return how many threads the libraries use outside of our contexts."""
         with self.lock:
-            counts = [count for _, count in self.before] or [library.num_threads for library in _libraries()]
-        return max(counts, default=os.cpu_count() or 1)
+            counts = [count for _, count in self.before] or [get() for get, _ in _libraries()]
+        return max(counts) if counts else os.cpu_count() or 1
 
     def limit(self) -> None:
         with self.lock:
+            if self.open == 0:  # `before` is empty unless a KeyboardInterrupt came between
+                self.before = self.before or [(set_count, get()) for get, set_count in _libraries()]
+                for set_count, _ in self.before:
+                    set_count(1)
             self.open += 1
-            if self.open == 1:
-                self.before = [(library, library.num_threads) for library in _libraries()]
-                self._set([(library, 1) for library, _ in self.before])
 
     def restore(self) -> None:
         with self.lock:
-            self.open -= 1
+            self.open = max(0, self.open - 1)  # it may have opened before a fork
             if self.open == 0:
-                self._set(self.before)
+                for set_count, before in self.before:
+                    set_count(before)
                 self.before = []
-
-    def _set(self, counts: list[tuple[Any, int]]) -> None:
-        for (library, count), (_, before) in zip(counts, self.before, strict=True):
-            if before != 1:
-                library.set_num_threads(count)
 
     def restart(self) -> None:
         """In a forked process the threads that had opened contexts do not exist."""
-        self.lock = threading.Lock()
-        if self.open:
-            self.open = 1
-            self.restore()
+        self.lock = threading.RLock()
+        self.open = 0
+        self.restore()
 
 
 _blas = _Blas()
@@ -239,13 +237,24 @@ class single_blas_thread:
         _blas.restore()
 
 
-def _libraries() -> list[Any]:
+def _libraries() -> list[tuple[Callable[[], int], Callable[[int], Any]]]:
+    """Return the functions that get and set each library's number of threads."""
     return _found("scipy.linalg" in sys.modules)  # SciPy brings a BLAS of its own
 
 
 @functools.cache
 def _found(with_scipy: bool) -> list[Any]:
-    return threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers
+    return [
+        _functions(library) for library in threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers
+    ]
+
+
+def _functions(library: Any) -> tuple[Any, Any]:
+    if library.internal_api != "openblas" or library.threading_layer == "openmp":
+        return library.get_num_threads, library.set_num_threads
+    # OpenBLAS's own functions, because threadpoolctl obeys one thread and silently does nothing in the others.
+    get = next(name for name in library.check_symbols if hasattr(library.dynlib, name))
+    return library.dynlib[get], library.dynlib[get.replace("get", "set")]
 
 
 def _after_fork() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from minidl.backend import array_module
 from minidl.forward import Dual
+from minidl.kernels.numpy.blocks import apply, combine, elementwise, samples
 from minidl.tensor import differentiable
 
 SELU_SCALE = 1.0507009873554805  # λ of Klambauer et al. 2017
@@ -20,21 +21,32 @@ GELU_CUBIC = 0.044715  # of the same
 @differentiable
 def relu(x):
     """max(x, 0). The derivative at 0 is 0."""
-    y = np.maximum(0, x)  # among equals the first counts, in forward mode too
-    return y, lambda g: g * (y > 0)
+    y = apply(_ramp, x)
+    return y, lambda g: apply(_passed, g, y)
 
 
 @differentiable
 def leaky_relu(x, slope=0.01):
-    """Return x where x > 0 and slope · x elsewhere. The derivative at 0 is the slope."""
-    return np.where(x > 0, x, slope * x), lambda g: np.where(x > 0, g, slope * g)
+    """Return x where x > 0 and slope · x elsewhere: max(x, 0) + slope · min(x, 0). The derivative at 0 is the slope."""
+
+    def derivative(g, x):
+        passed = _passed(g, x)
+        return passed + slope * (g - passed)
+
+    y = elementwise(lambda x: _ramp(x) + slope * _below(x), x)
+    return y, lambda g: elementwise(derivative, g, x)
 
 
 @differentiable
 def elu(x, alpha=1.0):
     """Return x where x > 0 and α (eˣ − 1) elsewhere. The derivative at 0 is α."""
-    bent = alpha * np.expm1(np.minimum(x, 0))
-    return np.where(x > 0, x, bent), lambda g: g * np.where(x > 0, 1, bent + alpha)
+
+    def derivative(g, x):  # 1 where x > 0 and α eˣ elsewhere
+        passed = _passed(g, x)
+        return passed + (g - passed) * (alpha * np.exp(_below(x)))
+
+    y = elementwise(lambda x: _ramp(x) + alpha * np.expm1(_below(x)), x)
+    return y, lambda g: elementwise(derivative, g, x)
 
 
 @differentiable
@@ -43,8 +55,35 @@ def selu(x):
 
     The derivative at 0 is λα.
     """
-    bent = SELU_ALPHA * np.expm1(np.minimum(x, 0))
-    return SELU_SCALE * np.where(x > 0, x, bent), lambda g: g * (SELU_SCALE * np.where(x > 0, 1, bent + SELU_ALPHA))
+
+    def derivative(g, x):  # λ where x > 0 and λα eˣ elsewhere
+        passed = _passed(g, x)
+        return SELU_SCALE * (passed + (g - passed) * (SELU_ALPHA * np.exp(_below(x))))
+
+    y = elementwise(lambda x: SELU_SCALE * (_ramp(x) + SELU_ALPHA * np.expm1(_below(x))), x)
+    return y, lambda g: elementwise(derivative, g, x)
+
+
+def _ramp(x, out=None):
+    """max(x, 0). In forward mode, among equals the first counts, here 0 and below x."""
+    if _clipped_faster(x):
+        return np.clip(x, 0, np.inf, out=out)
+    return np.maximum(0, x) if out is None else np.maximum(0, x, out=out)
+
+
+def _below(x):
+    """min(x, 0)."""
+    return np.clip(x, -np.inf, 0) if _clipped_faster(x) else np.minimum(x, 0)
+
+
+def _clipped_faster(x):
+    """Say whether np.clip is the faster way: it begins slowly, but has vector code for one number and many."""
+    return type(x) is np.ndarray and x.dtype.kind == "f" and x.size > 2**12
+
+
+def _passed(g, x, out=None):
+    """Return g where x > 0 and 0 elsewhere."""
+    return g * (x > 0) if out is None else np.multiply(g, x > 0, out=out)  # np.where would guess each branch
 
 
 @differentiable
@@ -66,13 +105,21 @@ def gelu(x, approximate="none"):
     ValueError
         If `approximate` is neither of the two.
     """
-    near = np.maximum(-40.0, np.minimum(x, 40.0))  # beyond, Φ is 0 or 1 and φ is 0, and x² or x³ could overflow
     if checked_approximation(approximate, "gelu") == "none":
-        phi = _normal_distribution(near)
-        return x * phi, lambda g: g * (phi + x * _normal_density(near))
-    u2 = GELU_SLOPE * (near + GELU_CUBIC * near**3)  # 2u, because (1 + tanh u) / 2 is the sigmoid of 2u
-    phi = _sigmoid(u2)
-    return x * phi, lambda g: g * (phi + x * phi * _sigmoid(-u2) * (GELU_SLOPE * (1 + 3 * GELU_CUBIC * near**2)))
+        phi = elementwise(lambda x: _normal_distribution(_limited(x)), x)
+        y = combine(np.multiply, x, phi)
+        return y, lambda g: elementwise(lambda g, x, phi: g * (phi + x * _normal_density(_limited(x))), g, x, phi)
+
+    def logit(x):  # 2u, because (1 + tanh u) / 2 is the sigmoid of 2u
+        return GELU_SLOPE * (x + GELU_CUBIC * (x * x * x))
+
+    def derivative(g, x):
+        near = _limited(x)
+        phi, rest = _sigmoid(logit(near)), _sigmoid(-logit(near))
+        return g * (phi + x * phi * rest * (GELU_SLOPE * (1 + 3 * GELU_CUBIC * (near * near))))
+
+    y = elementwise(lambda x: x * _sigmoid(logit(_limited(x))), x)
+    return y, lambda g: elementwise(derivative, g, x)
 
 
 def checked_approximation(approximate, who):
@@ -80,6 +127,11 @@ def checked_approximation(approximate, who):
     if approximate not in ("none", "tanh"):
         raise ValueError(f"{who}: approximate is {approximate!r}, expected 'none' or 'tanh'")
     return approximate
+
+
+def _limited(x):
+    """Limit x to [−40, 40]: beyond, Φ is 0 or 1 and φ is 0, and x² or x³ could overflow."""
+    return np.maximum(-40.0, np.minimum(x, 40.0))
 
 
 def _normal_distribution(x):
@@ -98,19 +150,20 @@ def _normal_density(x):
 @differentiable
 def sigmoid(x):
     """1 / (1 + e⁻ˣ), computed from e^−|x|, which cannot overflow and keeps small values exact."""
-    y = _sigmoid(x)
-    return y, lambda g: g * y * _sigmoid(-x)
+    y = elementwise(_sigmoid, x)
+    return y, lambda g: elementwise(lambda g, x, y: g * y * _sigmoid(-x), g, x, y)
 
 
 @differentiable
 def softplus(x):
-    """ln(1 + eˣ), computed without overflow."""
-    return np.logaddexp(x, 0), lambda g: g * _sigmoid(x)
+    """ln(1 + eˣ), computed without overflow as max(x, 0) + ln(1 + e^−|x|)."""
+    y = elementwise(lambda x: _ramp(x) + np.log1p(np.exp(np.minimum(x, -x))), x)
+    return y, lambda g: elementwise(lambda g, x: g * _sigmoid(x), g, x)
 
 
 def _sigmoid(x):
-    z = np.exp(-np.maximum(x, -x))  # e^−|x|, but smooth at 0 together with the choice below
-    return np.where(x >= 0, 1, z) / (1 + z)
+    z = np.exp(np.minimum(x, -x))  # e^−|x|, but smooth at 0 together with the numerator, which is 1 or z
+    return np.exp(_below(x)) / (1 + z)
 
 
 @differentiable
@@ -119,9 +172,15 @@ def softmax(x, axis=-1):
 
     :math:`\partial L/\partial x_j = y_j \big(g_j - \sum_k g_k y_k\big)`.
     """
-    y = np.exp(x - x.max(axis=axis, keepdims=True))
-    y /= y.sum(axis=axis, keepdims=True)
-    return y, lambda g: y * (g - (g * y).sum(axis=axis, keepdims=True))
+
+    def formula(x):
+        y = np.exp(x - x.max(axis=axis, keepdims=True))
+        y /= y.sum(axis=axis, keepdims=True)
+        return y
+
+    by_rows = _rows(x, axis)
+    y = by_rows(formula, x)
+    return y, lambda g: by_rows(lambda g, y: y * (g - (g * y).sum(axis=axis, keepdims=True)), g, y)
 
 
 @differentiable
@@ -130,6 +189,16 @@ def log_softmax(x, axis=-1):
 
     :math:`\partial L/\partial x_j = g_j - \mathrm{softmax}(x)_j \sum_k g_k`.
     """
-    shifted = x - x.max(axis=axis, keepdims=True)
-    y = shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
-    return y, lambda g: g - np.exp(y) * g.sum(axis=axis, keepdims=True)
+
+    def formula(x):
+        shifted = x - x.max(axis=axis, keepdims=True)
+        return shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
+
+    by_rows = _rows(x, axis)
+    y = by_rows(formula, x)
+    return y, lambda g: by_rows(lambda g, y: g - np.exp(y) * g.sum(axis=axis, keepdims=True), g, y)
+
+
+def _rows(x, axis):
+    """Return `samples` where x can be cut along the first axis, because the formula sums along another one."""
+    return samples if x.ndim > 1 and axis not in (0, -x.ndim) else lambda formula, *arrays: formula(*arrays)

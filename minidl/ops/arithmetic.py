@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from minidl.backend import array_module
+from minidl.kernels.numpy.blocks import apply, combine
+from minidl.kernels.numpy.matmul import product
 from minidl.tensor import differentiable
 
 
@@ -12,32 +14,36 @@ def _same(g):
     return g
 
 
+def _negated(g):
+    return apply(np.negative, g)
+
+
 @differentiable
 def add(x, y):
     """x + y."""
-    return np.add(x, y), (_same, _same)
+    return combine(np.add, x, y), (_same, _same)
 
 
 @differentiable
 def subtract(x, y):
     """x − y."""
-    return np.subtract(x, y), (_same, np.negative)
+    return combine(np.subtract, x, y), (_same, _negated)
 
 
 @differentiable
 def multiply(x, y):
     """x · y, element by element."""
-    return np.multiply(x, y), (
-        lambda g: g * y,  # ∂/∂x
-        lambda g: g * x,  # ∂/∂y
+    return combine(np.multiply, x, y), (
+        lambda g: combine(np.multiply, g, y),  # ∂/∂x
+        lambda g: combine(np.multiply, g, x),  # ∂/∂y
     )
 
 
 @differentiable
 def divide(x, y):
     """x / y, element by element."""
-    return np.true_divide(x, y), (
-        lambda g: g / y,  # ∂/∂x
+    return combine(np.true_divide, x, y), (
+        lambda g: combine(np.true_divide, g, y),  # ∂/∂x
         lambda g: -g * x / (y * y),  # ∂/∂y
     )
 
@@ -45,7 +51,7 @@ def divide(x, y):
 @differentiable
 def negative(x):
     """−x."""
-    return -x, np.negative
+    return _negated(x), _negated
 
 
 @differentiable
@@ -118,6 +124,13 @@ def matmul(x, y):
     rows = x[None, :] if len(x_shape) == 1 else x
     columns = y[:, None] if len(y_shape) == 1 else y
 
+    if len(y_shape) == 2 and len(x_shape) > 2:  # one product of all rows instead of one for each batch
+        flat = x.reshape(-1, x_shape[-1])
+        return product(flat, y).reshape(*x_shape[:-1], y_shape[-1]), (
+            lambda g: product(g.reshape(-1, y_shape[-1]), y.T).reshape(x_shape),
+            lambda g: product(flat.T, g.reshape(-1, y_shape[-1])),
+        )
+
     def as_matrix(g):
         """Give g the axes back that vectors lost."""
         if len(y_shape) == 1:
@@ -125,10 +138,10 @@ def matmul(x, y):
         return g[..., None, :] if len(x_shape) == 1 else g
 
     def by_x(g):
-        return as_matrix(g) @ columns.swapaxes(-1, -2)  # G Yᵀ
+        return product(as_matrix(g), columns.swapaxes(-1, -2))  # G Yᵀ
 
     def by_y(g):
-        gradient = rows.swapaxes(-1, -2) @ as_matrix(g)  # Xᵀ G
+        gradient = product(rows.swapaxes(-1, -2), as_matrix(g))  # Xᵀ G
         return gradient[..., 0] if len(y_shape) == 1 else gradient
 
-    return x @ y, (by_x, by_y)
+    return product(x, y), (by_x, by_y)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from minidl.graph import Joint
 from minidl.kernels.numpy import conv
 from minidl.ops.arguments import checked_padding, pair
-from minidl.ops.reductions import total
 from minidl.tensor import differentiable
 
 
@@ -79,11 +79,18 @@ def conv2d(x, w, b=None, *, stride=1, padding=0):
         if extent + before + after < window:
             raise ValueError(f"conv2d: w's window is {size}, larger than x with shape {shape} padded by {padding}")
 
-    return _with_bias(conv.forward(x, w, stride, padding), b), (
-        lambda g: conv.input_gradient(g, w, shape, stride, padding),
-        lambda g: conv.weight_gradient(x, g, size, stride, padding),
-        lambda g: total(g, (0, 1, 2)).reshape(-1),
-    )
+    def gradients(g, needed):
+        of_x, of_w, of_b = (*needed, False)[:3]
+        gx = gw = None
+        if of_x and of_w:
+            gx, gw = conv.gradients(x, w, g, stride, padding)
+        elif of_x:
+            gx = conv.input_gradient(g, w, shape, stride, padding)
+        elif of_w:
+            gw = conv.weight_gradient(x, g, size, stride, padding)
+        return gx, gw, conv.bias_gradient(g) if of_b else None
+
+    return conv.affine(x, w, b, stride, padding), Joint(gradients)
 
 
 @differentiable
@@ -149,7 +156,7 @@ def conv_transpose2d(x, w, b=None, *, stride=1, padding=0, output_padding=0):
     return _with_bias(y, b), (
         lambda g: conv.forward(g, v, stride, padding),
         lambda g: conv.weight_gradient(g, x, size, stride, padding).swapaxes(2, 3),
-        lambda g: total(g, (0, 1, 2)).reshape(-1),
+        conv.bias_gradient,
     )
 
 

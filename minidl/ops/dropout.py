@@ -1,6 +1,6 @@
 """Dropout as ops: the mask is drawn here and used again by the derivative.
 
-Random numbers are drawn in float32 and depend on the generator and the shape alone, so a mask is the same for every
+Random numbers are drawn with NumPy and depend on the generator, the shape and p alone, so a mask is the same for every
 dtype and on every device.
 """
 
@@ -11,6 +11,8 @@ import math
 import numpy as np
 
 from minidl.backend import array_module, default_generator
+from minidl.kernels.numpy.blocks import combine, elementwise
+from minidl.kernels.numpy.dropout import kept
 from minidl.ops.activations import SELU_ALPHA, SELU_SCALE
 from minidl.ops.arguments import number
 from minidl.tensor import differentiable
@@ -43,11 +45,17 @@ def dropout(x, p=0.5, *, scaling="inverted", shared=(), generator=None):
     if any(not 0 <= axis < x.ndim for axis in shared):
         raise ValueError(f"dropout: shared is {shared}, expected axes of x, which has {x.ndim}")
     shape = tuple(1 if axis in shared else extent for axis, extent in enumerate(x.shape))
-    mask = _kept(shape, p, generator).astype(_floating(x))
-    if scaling == "inverted" and p < 1:
-        mask /= 1 - p
-    mask = array_module(x).asarray(mask)
-    return x * mask, lambda g: g * mask
+    scale = 1 / (1 - p) if scaling == "inverted" and p < 1 else 1
+    mask = array_module(x).asarray(kept(shape, p, generator or default_generator()))
+    dtype = _floating(x)
+    if shared:  # few values for many elements
+        mask = mask.astype(dtype) * dtype.type(scale)
+        return combine(np.multiply, x, mask), lambda g: combine(np.multiply, g, mask)
+
+    def formula(x, mask):
+        return x * mask * dtype.type(scale)
+
+    return elementwise(formula, x, mask), lambda g: elementwise(formula, g, mask)
 
 
 @differentiable
@@ -70,8 +78,11 @@ def gaussian_dropout(x, sigma, mu=1.0, *, generator=None):
     """
     sigma, mu = number(sigma, "gaussian_dropout", "sigma"), number(mu, "gaussian_dropout", "mu", "(-inf, inf)")
     noise = (generator or default_generator()).standard_normal(x.shape, dtype=np.float32)
-    mask = array_module(x).asarray(noise.astype(_floating(x)) * sigma + mu)
-    return x * mask, lambda g: g * mask
+    mask = noise.astype(_floating(x), copy=False)
+    mask *= sigma
+    mask += mu
+    mask = array_module(x).asarray(mask)
+    return combine(np.multiply, x, mask), lambda g: combine(np.multiply, g, mask)
 
 
 @differentiable
@@ -102,10 +113,12 @@ def alpha_dropout(x, p=0.5, *, generator=None):
     Klambauer et al. 2017. N §1.1.4 sets dropped values to −α: it leaves out λ and the affine map.
     """
     p = number(p, "alpha_dropout", "p", "[0, 1)")
-    kept = array_module(x).asarray(_kept(x.shape, p, generator))
+    d = array_module(x).asarray(kept(x.shape, p, generator or default_generator()))
     a = 1 / math.sqrt((1 - p) * (1 + p * SATURATION**2))
     b = -a * p * SATURATION
-    return np.where(kept, a * x + b, a * SATURATION + b), lambda g: np.where(kept, a * g, 0)
+    saturation = _floating(x).type(SATURATION)
+    y = elementwise(lambda x, d: a * (x * d + saturation * ~d) + b, x, d)
+    return y, lambda g: elementwise(lambda g, d: a * (g * d), g, d)
 
 
 def checked_dropout(p, scaling, who):
@@ -113,11 +126,6 @@ def checked_dropout(p, scaling, who):
     if scaling not in ("inverted", "eval"):
         raise ValueError(f"{who}: scaling is {scaling!r}, expected 'inverted' or 'eval'")
     return number(p, who, "p", "[0, 1]"), scaling
-
-
-def _kept(shape, p, generator):
-    """Draw which elements are kept: each with probability 1 − p."""
-    return (generator or default_generator()).random(shape, dtype=np.float32) >= p
 
 
 def _floating(x):

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import numpy as np
 
+from minidl.kernels.numpy.blocks import apply, combine, elementwise
 from minidl.tensor import differentiable
 
 
 @differentiable
 def exp(x):
     """eˣ."""
-    y = np.exp(x)
-    return y, lambda g: g * y
+    y = apply(np.exp, x)
+    return y, lambda g: combine(np.multiply, g, y)
 
 
 @differentiable
 def log(x):
     """Return the natural logarithm ln x."""
-    return np.log(x), lambda g: g / x
+    return apply(np.log, x), lambda g: combine(np.true_divide, g, x)
 
 
 @differentiable
 def sqrt(x):
     """√x."""
-    y = np.sqrt(x)
-    return y, lambda g: g / (2 * y)
+    y = apply(np.sqrt, x)
+    return y, lambda g: elementwise(lambda g, y: g / (2 * y), g, y)
 
 
 @differentiable
@@ -48,14 +49,14 @@ def arctan(x):
 @differentiable
 def tanh(x):
     """Return tanh x."""
-    y = np.tanh(x)
-    return y, lambda g: g * (1 - y * y)
+    y = apply(np.tanh, x)
+    return y, lambda g: elementwise(lambda g, y: g * (1 - y * y), g, y)
 
 
 @differentiable
 def abs(x):
     """|x|. The subgradient at 0 is 0."""
-    return np.abs(x), lambda g: g * np.sign(x)
+    return apply(np.abs, x), lambda g: elementwise(lambda g, x: g * np.sign(x), g, x)
 
 
 @differentiable

@@ -42,18 +42,21 @@ def cross_entropy(logits, labels, label_smoothing=0.0, *, reduction="mean"):
     count, classes = logits.shape
     rows = xp.arange(count)
 
-    log_p = logits - logits.max(axis=1, keepdims=True)
-    log_p -= np.log(np.exp(log_p).sum(axis=1, keepdims=True))
-    losses = -log_p[rows, labels]
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    expected = shifted[rows, labels]  # Σⱼ qᵢⱼ xᵢⱼ, up to the shift
     if label_smoothing:
-        losses = (1 - label_smoothing) * losses - label_smoothing * log_p.mean(axis=1)
+        expected = (1 - label_smoothing) * expected + label_smoothing * shifted.mean(axis=1)
+    powers = np.exp(shifted, out=shifted)  # in the memory of `shifted`, which nobody needs any more
+    total = powers.sum(axis=1)
+    losses = np.log(total) - expected
 
     def derivative(g):
-        p_minus_q = np.exp(log_p)
-        p_minus_q[rows, labels] -= 1 - label_smoothing
+        g = _per_sample(g, count, reduction)
+        gradient = powers * (g / total)[:, None]  # g · softmax
+        gradient[rows, labels] -= (1 - label_smoothing) * g
         if label_smoothing:
-            p_minus_q -= label_smoothing / classes
-        return p_minus_q * _per_sample(g, count, reduction)[..., None]
+            gradient -= (label_smoothing / classes * g)[..., None]
+        return gradient
 
     return _reduce(losses, reduction, "cross_entropy"), derivative
 

@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 
+from minidl.graph import Joint
+from minidl.kernels.numpy import norm
 from minidl.ops.arguments import number
 from minidl.ops.reductions import checked_axes, total
 from minidl.tensor import differentiable
@@ -15,12 +17,15 @@ def _mean(x, axes):
     return total(x, axes) / math.prod(x.shape[axis] for axis in axes)
 
 
-def _mean_and_deviations(x, axes):
-    """Return the mean and x − mean, both without what rounding took from the mean: 1 / √ε would blow it up."""
-    mean = _mean(x, axes)
-    deviations = x - mean
-    lost = _mean(deviations, axes)
-    return mean + lost, deviations - lost
+def _deviations(x, axes):
+    """Return x − mean, without what rounding took from the mean: 1 / √ε would blow it up."""
+    deviations = x - _along_rows(_mean(x, axes), x, axes)
+    return deviations - _along_rows(_mean(deviations, axes), x, axes)
+
+
+def _along_rows(mean, x, axes):
+    """Return the mean repeated along all axes but the first two, so that NumPy's loops are as long as rows."""
+    return np.copy(np.broadcast_to(mean, (len(x), 1, *x.shape[2:]))) if 1 in axes and x.ndim > 2 else mean
 
 
 @differentiable
@@ -65,29 +70,32 @@ def batch_norm(x, gamma, beta, *, eps=1e-5, running=None, observe=None):
         )
     if x.size == 0:
         raise ValueError(f"batch_norm: x has shape {x.shape}: the batch is empty")
-    axes = range(x.ndim - 1)
+    x = x.astype(np.result_type(x.dtype, gamma.dtype, beta.dtype), copy=False)
+    count = x.size // x.shape[-1]
     if running is None:
-        mean, centered = _mean_and_deviations(x, axes)
-        variance = _mean(centered * centered, axes)
+        center, rest, variance = norm.moments(x)
         if observe is not None:
-            observe(mean.reshape(channels), variance.reshape(channels))
+            mean = rest if center is None else center + rest
+            observe(mean.astype(x.dtype), variance.astype(x.dtype))
     else:
         mean, variance = running
-        centered = x - mean
+        center, rest = norm.split(mean, variance, x.dtype)
     inverse_deviation = 1 / np.sqrt(variance + eps)
-    x_hat = centered * inverse_deviation
+    scale = gamma * inverse_deviation
 
-    def by_x(g):
-        scale = gamma * inverse_deviation
-        if running is not None:
-            return g * scale
-        return scale * (g - _mean(g, axes) - x_hat * _mean(g * x_hat, axes))
+    def derivatives(g, needed):
+        by_x = by_gamma = by_beta = None
+        if running is None or needed[1] or needed[2]:
+            by_beta, sum_gd = norm.gradient_sums(g, x, center, rest)
+            by_gamma = sum_gd * inverse_deviation
+        if needed[0] and running is None:
+            slope = by_gamma / count * inverse_deviation
+            by_x = norm.centered_gradient(g, x, center, rest, scale, by_beta / count, slope)
+        elif needed[0]:
+            by_x = norm.scaled(g, scale)
+        return by_x, by_gamma, by_beta
 
-    return gamma * x_hat + beta, (
-        by_x,
-        lambda g: total(g * x_hat, axes).reshape(channels),
-        lambda g: total(g, axes).reshape(channels),
-    )
+    return norm.affine(x, center, rest, scale, beta), Joint(derivatives)
 
 
 @differentiable
@@ -126,21 +134,27 @@ def standardize(x, axes, *, eps=1e-5, eps_inside=True):
     if x.size == 0:
         raise ValueError(f"standardize: x has shape {x.shape}, so there is nothing to average")
     axes, eps = checked_axes(axes, x.ndim, "standardize"), number(eps, "standardize", "eps")
-    _, centered = _mean_and_deviations(x, axes)
-    variance = _mean(centered * centered, axes)
-    if eps_inside:
-        inverse = 1 / np.sqrt(variance + eps)
-    else:
-        varies = variance > 0
-        deviation = np.sqrt(np.where(varies, variance, 1))  # 1 stands in for 0, where the root has no derivative
-        inverse = 1 / (deviation * varies + eps)
-    x_hat = centered * inverse
 
-    def derivative(g):
-        d = x_hat if eps_inside else centered / deviation
-        return inverse * (g - _mean(g, axes) - d * _mean(g * x_hat, axes))
+    def forward(x):
+        centered = _deviations(x, axes)
+        variance = _mean(centered * centered, axes)
+        if eps_inside:
+            deviation = s = np.sqrt(variance + eps)
+        else:
+            varies = variance > 0
+            deviation = np.sqrt(np.where(varies, variance, 1))  # 1 stands in for 0, where the root has no derivative
+            s = deviation * varies + eps
+        return centered * _along_rows(1 / s, x, axes), s, deviation
 
-    return x_hat, derivative
+    def backward(g, x_hat, s, deviation):
+        slope = _mean(g * x_hat, axes) / deviation  # x̂ / deviation is d / s
+        return (g - _along_rows(_mean(g, axes), g, axes)) * _along_rows(1 / s, g, axes) - x_hat * _along_rows(
+            slope, g, axes
+        )
+
+    by_samples = norm.by_samples if 0 not in axes else lambda function, *arrays: function(*arrays)
+    x_hat, s, deviation = by_samples(forward, x)
+    return x_hat, lambda g: by_samples(lambda *arrays: (backward(*arrays),), g, x_hat, s, deviation)[0]
 
 
 @differentiable

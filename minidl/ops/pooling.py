@@ -31,8 +31,9 @@ def max_pool2d(x, size, stride=None):
         Default: the size, so that windows do not overlap.
     """
     size, stride = _windows(x, size, stride, "max_pool2d")
-    y = pool.max_forward(x, size, stride)
-    return y, lambda g: pool.max_gradient(g, x, y, size, stride)
+    shape = x.shape
+    y, places = pool.max_forward(x, size, stride)
+    return y, lambda g: pool.max_gradient(g, places, shape, size, stride)
 
 
 @differentiable

@@ -6,6 +6,7 @@ import numpy as np
 
 from minidl.backend import array_module
 from minidl.forward import zeros
+from minidl.kernels.numpy import blocks
 from minidl.tensor import Tensor, differentiable
 
 
@@ -92,7 +93,7 @@ def join(*arrays, axis):
         return lambda g: g[(slice(None),) * (axis % g.ndim) + (slice(start, end),)]
 
     parts = tuple(part(start, end) for start, end in zip([0, *ends], ends, strict=False))
-    return array_module(arrays[0]).concatenate(arrays, axis=axis), parts
+    return blocks.concatenate(arrays, axis), parts
 
 
 def _check_joinable(arrays, axis):
@@ -125,4 +126,4 @@ def pad(x, widths, value=0.0):
     if len(pairs) != x.ndim or any(min(pair) < 0 for pair in pairs):
         raise ValueError(f"pad: widths is {widths}, expected a pair of non-negative integers for each of {x.ndim} axes")
     inside = tuple(slice(before, before + size) for (before, _), size in zip(pairs, x.shape, strict=True))
-    return array_module(x).pad(x, pairs, constant_values=value), lambda g: g[inside]
+    return blocks.pad(x, pairs, value), lambda g: g[inside]

@@ -63,6 +63,16 @@ EVALUATION = {
 }
 
 
+def coins(generator, shape, p):
+    """One random byte b for each element, kept where b > 256 p - 1; where 256 p lies within b, by a second number."""
+    count = int(np.prod(shape))
+    words = generator.integers(2**64, size=-(-count // 8), dtype=np.uint64)
+    b = np.array([word >> 8 * i & 255 for word in words.tolist() for i in range(8)])[:count].astype(float)
+    within = (b < 256 * p) & (256 * p < b + 1)
+    b[within] += generator.random(within.sum())
+    return (b >= 256 * p).reshape(shape)
+
+
 def standardized(z, p):
     """Shift and scale by the mean and the deviation that z has if what was kept has mean 0 and variance 1."""
     mean, second = p * SATURATION, (1 - p) + p * SATURATION**2
@@ -75,7 +85,7 @@ def test_training_is_the_equation_with_the_generators_next_numbers(name, dtype, 
     """The masks are drawn in float32; the noise of float64 layers is therefore that of a reference to 1e-6."""
     x = rng.standard_normal(LAYERS[name][1]).astype(dtype)
     twin = np.random.default_rng(3)
-    kept = lambda shape: twin.random(shape, dtype=np.float32) >= 0.3
+    kept = lambda shape: coins(twin, shape, 0.3)
     normal = lambda shape: twin.standard_normal(shape, dtype=np.float32).astype(np.float64)
     layer = make(name)
     for _ in range(2):
@@ -184,7 +194,7 @@ def test_both_modes_and_second_derivatives(name, rng):
 def test_the_gradient_of_the_largest_goes_to_the_chosen_element_times_its_mask():
     x = ml.Tensor(np.array([3.0, 5.0]).reshape(1, 1, 2, 1), requires_grad=True)
     for seed in range(8):
-        kept = np.random.default_rng(seed).random(2, dtype=np.float32) >= 0.5
+        kept = coins(np.random.default_rng(seed), (2,), 0.5)
         x.grad = None
         nn.PoolingDropout((1, 2), 0.5, generator=np.random.default_rng(seed))(x).sum().backward()
         expected = [0, 1] if kept[1] else [kept[0], 0]

@@ -1,116 +1,226 @@
-"""Two-dimensional convolution as matrix products (im2col), channels last.
+"""Two-dimensional convolution and its gradients as matrix products, channels last.
 
-A window of the image, written out as a row of kh·kw·C numbers, times the kernel as a matrix (kh·kw·C, K) gives the K
-outputs at that place. Writing out all windows at once would cost kh·kw times the memory of the image and stream it
-through the memory bus; so the batch is cut into chunks whose columns fit into the processor's cache.
+The batch is cut into pieces, which the threads share. What `lowering` writes out of a piece stays in the processor's
+cache, for one product forward and for two on the way back.
 
 Padding is ((top, bottom), (left, right)), stride a pair. The functions use only what CuPy has too.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
+from typing import Any
+
 import numpy as np
 
+from minidl import buffers
 from minidl.backend import array_module
-from minidl.forward import multilinear
+from minidl.forward import Dual, multilinear
+from minidl.kernels.numpy.lowering import by_column, output_size, pixels, windows
+from minidl.threads import share, single_blas_thread
 
-CHUNK_BYTES = 2**19  # well inside one core's L2 cache, beside the kernel and the output
+CHUNK_BYTES = (
+    2**21
+)  # a piece with all that is made of it: about a core's cache; in less, calls are short
+SHARE = 2**21  # multiplications that are worth waking another thread
+SMALL = 2**18  # multiplications up to which OpenBLAS uses one thread by itself
 
 
 @multilinear(0, 1)
 def forward(x, w, stride, padding):
     """Return the convolution of x (N, H, W, C) with w (kh, kw, C, K): shape (N, oh, ow, K)."""
+    return _forward(x, w, None, stride, padding)
+
+
+def affine(x, w, b, stride, padding):
+    """Return the convolution of x with w plus a bias b (K,) or None, which is added while a piece is in the cache."""
+    if b is None or Dual in (type(x), type(w), type(b)):
+        y = forward(x, w, stride, padding)
+        return y if b is None else y + b
+    return _forward(x, w, b, stride, padding)
+
+
+def _forward(x, w, b, stride, padding):
     size, filters = w.shape[:2], w.shape[-1]
-    matrix = w.reshape(-1, filters)
-    xp = array_module(x)
-    y = xp.empty(
-        (len(x), *output_size(x.shape, size, stride, padding), filters), dtype=np.result_type(x.dtype, w.dtype)
-    )
-    for chunk in _chunks(y.shape, len(matrix), y.dtype):
-        xp.matmul(_columns(x[chunk], size, stride, padding), matrix, out=y[chunk].reshape(-1, filters))
+    oh, ow = output_size(x.shape, size, stride, padding)
+    y = buffers.empty((len(x), oh, ow, filters), x, np.result_type(*(a.dtype for a in (x, w, b) if a is not None)))
+    matrix = _matrix(w)
+    row = None if b is None else array_module(b).concatenate([b] * ow)  # short loops over the filters would be slow
+
+    def compute(piece):
+        images, rows = piece
+        products = _products(windows(x[images], size, stride, padding, rows), matrix, y[images, rows])
+        if row is None:
+            y[images, rows] = products
+        else:
+            np.add(products.reshape(-1, len(row)), row, out=y[images, rows].reshape(-1, len(row)))
+
+    _share(compute, y.shape, w.shape, y)
     return y
 
 
 @multilinear(0, 1)
-def weight_gradient(x, g, size, stride, padding):
-    """Return the gradient with respect to the kernel: the columns of x, transposed, times the output's gradient g."""
-    channels, filters = x.shape[-1], g.shape[-1]
-    gradient = array_module(x).zeros((size[0] * size[1] * channels, filters), dtype=g.dtype)
-    for chunk in _chunks(g.shape, len(gradient), g.dtype):
-        gradient += _columns(x[chunk], size, stride, padding).T @ g[chunk].reshape(-1, filters)
-    return gradient.reshape(*size, channels, filters)
+def input_gradient(g, w, shape, stride, padding):
+    """Return the gradient with respect to the input of this shape."""
+    return _gradients(None, w, g, shape, stride, padding)[0]
 
 
 @multilinear(0, 1)
-def input_gradient(g, w, shape, stride, padding):
-    """Return the gradient with respect to the input of this shape.
+def weight_gradient(x, g, size, stride, padding):
+    """Return the gradient with respect to the kernel: the windows of x, transposed, times the output's gradient g."""
+    kernel = (*size, x.shape[3], g.shape[3])
 
-    It is itself a convolution: of g, with the gaps of the stride filled with zeros, and the kernel turned by 180° with
-    its inputs and outputs exchanged. The padding is what is left of a full window on each side.
+    def compute(piece):
+        images, rows = piece
+        return _correlation(g[images, rows], windows(x[images], size, stride, padding, rows), kernel)
+
+    return _sum(_share(compute, g.shape, kernel, g)).transpose(1, 2, 3, 0)
+
+
+def gradients(x, w, g, stride, padding):
+    """Return the gradients with respect to x and w together: what is written out of g serves both."""
+    if Dual in (type(x), type(w), type(g)):
+        size = w.shape[:2]
+        return input_gradient(g, w, x.shape, stride, padding), weight_gradient(x, g, size, stride, padding)
+    return _gradients(x, w, g, x.shape, stride, padding)
+
+
+def _gradients(x, w, g, shape, stride, padding):
+    """Return the gradient with respect to the input of this shape and, unless x is None, with respect to w.
+
+    Rows p of the input with the same remainder of (p + top) / stride meet the same rows of the kernel, every stride-th,
+    and no others. So a strided convolution falls apart into several of stride 1, one for each remainder and direction.
+    The gradient of such a one is again a convolution: of g with its part of the kernel, turned by 180° and with inputs
+    and outputs exchanged. The padding is what is left of a full window on each side.
     """
-    spread = _spread(g, stride)
-    turned = w[::-1, ::-1].swapaxes(2, 3)
-    full = tuple(
-        (window - 1 - before, extent - covered + before)
-        for extent, covered, window, (before, _) in zip(
-            shape[1:3], spread.shape[1:3], w.shape[:2], padding, strict=True
+    (sh, sw), ((top, _), (left, _)) = stride, padding
+    gx = buffers.empty(shape, g, np.result_type(g.dtype, w.dtype))
+    gw: Any = None if x is None else array_module(w).zeros(w.shape, dtype=np.result_type(x.dtype, g.dtype))
+    for p, q in itertools.product(range(min(sh, shape[1])), range(min(sw, shape[2]))):
+        (above, i), (before, j) = divmod(p + top, sh), divmod(q + left, sw)
+        pixels_of, taps = np.s_[:, p::sh, q::sw], np.s_[i::sh, j::sw]
+        part, part_of_gx = w[taps], gx[pixels_of]
+        if part.size == 0:
+            part_of_gx[...] = 0
+            continue
+        kh, kw = part.shape[:2]
+        full = (
+            (kh - 1 - above, part_of_gx.shape[1] + above - g.shape[1]),
+            (kw - 1 - before, part_of_gx.shape[2] + before - g.shape[2]),
         )
-    )
-    return forward(spread, array_module(w).ascontiguousarray(turned), (1, 1), full)
+        part_of_gw = _stride_1_gradients(None if x is None else x[pixels_of], part, g, full, part_of_gx)
+        if x is not None:
+            gw[taps] = part_of_gw
+    return gx, gw
 
 
-def output_size(shape, size, stride, padding):
-    """Return (oh, ow) for an input of shape (N, H, W, C) and a window (kh, kw)."""
-    return tuple(
-        (extent + before + after - window) // step + 1
-        for extent, window, step, (before, after) in zip(shape[1:3], size, stride, padding, strict=True)
-    )
+def _stride_1_gradients(x, w, g, padding, gx):
+    """Write the gradient with respect to x to gx and return the one with respect to w, or None if x is None."""
+    turned = w[::-1, ::-1].swapaxes(2, 3)
+    matrix = _matrix(turned)
+
+    def compute(piece):
+        images, rows = piece
+        found = windows(g[images], w.shape[:2], (1, 1), padding, rows)
+        pixels(gx)[images, rows] = pixels(_products(found, matrix, gx[images, rows]))
+        return None if x is None else _correlation(x[images, rows], found, turned.shape)
+
+    partial = _share(compute, gx.shape, turned.shape, gx)
+    return None if x is None else _sum(partial)[:, ::-1, ::-1].transpose(1, 2, 0, 3)
 
 
-def _chunks(output_shape, row_length, dtype):
-    """Yield slices of the batch whose columns take about CHUNK_BYTES."""
-    count, height, width, _ = output_shape
-    samples = max(1, CHUNK_BYTES // max(1, height * width * row_length * dtype.itemsize))
-    return (slice(start, min(start + samples, count)) for start in range(0, count, samples))
+def bias_gradient(g):
+    """Return the sum of g over images and pixels, one axis after the other: short sums round less."""
+    if type(g) is Dual:
+        return g.sum(axis=0).sum(axis=0).sum(axis=0)
+    count, height, width, filters = g.shape
+    rows = array_module(g).ascontiguousarray(g).reshape(count * height, width * filters)
+    least = max(1, CHUNK_BYTES // (width * filters * g.dtype.itemsize + 1))
+    partial = share(lambda part: rows[part].sum(axis=0), _cut(len(rows), -(-len(rows) // least) or 1))
+    return _sum(partial).reshape(width, filters).sum(axis=0)
 
 
-def _columns(x, size, stride, padding):
-    """Return the windows of x as rows: (N·oh·ow, kh·kw·C)."""
-    oh, ow = output_size(x.shape, size, stride, padding)
-    x = _pad(x, padding)
-    count, height, width, channels = x.shape
-    (kh, kw), (sh, sw) = size, stride
-    xp = array_module(x)
-    # A row of the window is kw·C neighbours in memory: one strided copy moves all of them in runs of that length. The
-    # strides are worked out from the shape, because NumPy may report any stride for an axis of size 1.
-    c = x.dtype.itemsize * channels
-    windows = xp.lib.stride_tricks.as_strided(
-        x, (count, oh, ow, kh, kw * channels), (height * width * c, sh * width * c, sw * c, width * c, x.dtype.itemsize)
-    )
-    return xp.ascontiguousarray(windows).reshape(-1, kh * kw * channels)
+# ---------------------------------------------------------------- products
 
 
-def _pad(x, padding):
-    """Return x contiguous, with zeros added on each side, or rows and columns taken off where padding is negative."""
-    if padding != ((0, 0), (0, 0)):
-        height, width = (extent + sum(pair) for extent, pair in zip(x.shape[1:3], padding, strict=True))
-        padded = array_module(x).zeros((len(x), height, width, x.shape[3]), dtype=x.dtype)
-        (top, bottom), (left, right) = padding
-        padded[:, _inside(top, bottom), _inside(left, right)] = x[:, _inside(-top, -bottom), _inside(-left, -right)]
-        x = padded
-    return array_module(x).ascontiguousarray(x)
+def _matrix(w):
+    """Return a kernel as a matrix (kw · kh · C, K), in the order of the windows."""
+    return array_module(w).ascontiguousarray(w.swapaxes(0, 1)).reshape(-1, w.shape[-1])
 
 
-def _inside(before, after):
-    """Return the slice that leaves out so many elements at each end; negative numbers leave out none."""
-    return slice(max(before, 0), -after if after > 0 else None)
+def _products(found, matrix, like):
+    """Return windows times a kernel as images of the shape and dtype of `like`.
+
+    They lie in the cache: the columns of the result are far apart, and written straight to memory they would come there
+    in an order that it is not made for.
+    """
+    images = buffers.empty(like.shape, like)
+    _multiply(found, matrix, by_column(images))
+    return images
 
 
-def _spread(g, stride):
-    """Return g with stride − 1 zeros between its rows and columns."""
-    if stride == (1, 1):
-        return g
-    count, oh, ow, filters = g.shape
-    spread = array_module(g).zeros((count, (oh - 1) * stride[0] + 1, (ow - 1) * stride[1] + 1, filters), dtype=g.dtype)
-    spread[:, :: stride[0], :: stride[1]] = g
-    return spread
+def _multiply(a, b, out):
+    if type(out) is np.ndarray:
+        np.matmul(a, b, out=out)
+    else:  # CuPy writes to contiguous memory only
+        out[...] = a @ b
+
+
+def _correlation(images, found, kernel):
+    """Return the sum over columns and rows of images (N, H, W, K) times their windows, for a kernel of this shape.
+
+    Its shape is (K, kh, kw, C), a view.
+    """
+    columns = by_column(array_module(images).ascontiguousarray(images)).swapaxes(1, 2)
+    kh, kw, channels, filters = kernel
+    shape = (len(columns), filters, found.shape[2])
+    products = buffers.empty(shape, images, np.result_type(images.dtype, found.dtype))
+    _multiply(columns, found, products)
+    return products.sum(axis=0).reshape(filters, kw, kh, channels).swapaxes(1, 2)
+
+
+def _sum(partial):
+    """Add up arrays in their order."""
+    total = partial[0]
+    for array in partial[1:]:
+        total += array
+    return total
+
+
+# ---------------------------------------------------------------- pieces
+
+
+def _share(work, shape, kernel, like):
+    """Call work(piece) for all pieces of an output of this shape, in several threads where that is worth it."""
+    pieces = _pieces(shape, kernel, like)
+    if math.prod(shape) * math.prod(kernel[:3]) <= SMALL:
+        return [work(piece) for piece in pieces]
+    with single_blas_thread():
+        return share(work, pieces)
+
+
+def _pieces(shape, kernel, like):
+    """Cut an output of shape (N, oh, ow, K) into pieces (images, rows), each of them contiguous.
+
+    They do not depend on the number of threads, because the gradient of the kernel is a sum over them.
+    """
+    count, oh, ow, filters = shape
+    kh, kw, channels, _ = kernel
+    row = (ow + kw - 1) * kh * channels + ow * filters + 1  # numbers that are made for a row of the output
+    # A piece's gradient of the kernel shall not be larger than what it is made from, or adding them would take longest.
+    largest = max(CHUNK_BYTES // (row * like.dtype.itemsize), math.prod(kernel) // row, 1)
+    number = max(-(-count * oh // largest), min(4, math.prod(shape) * math.prod(kernel[:3]) // SHARE), 1)
+    if type(like) is not np.ndarray:
+        number = 1
+    if number <= count or count == 0:
+        number += number % 2 if 1 < number < count else 0  # so that two threads end together
+        return [(images, slice(0, oh)) for images in _cut(count, number)]
+    parts = _cut(oh, min(oh, -(-number // count)))
+    return [(slice(n, n + 1), rows) for n in range(count) for rows in parts]
+
+
+def _cut(count, number):
+    """Cut range(count) into so many slices of about the same size."""
+    ends = [count * i // number for i in range(number + 1)]
+    return [slice(start, end) for start, end in itertools.pairwise(ends)]
