@@ -74,7 +74,7 @@ class Buffers:
         except MemoryError:
             self._release(0)
             buffer = _Buffer(size + ALIGNMENT, np.uint8)
-        buffer.start = -buffer.ctypes.data % ALIGNMENT
+        buffer.start = -buffer.__array_interface__["data"][0] % ALIGNMENT  # .ctypes would make a reference cycle
         return buffer
 
     def _release(self, idle: int) -> None:

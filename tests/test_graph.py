@@ -14,7 +14,8 @@ from hypothesis.extra.numpy import array_shapes, mutually_broadcastable_shapes
 
 import minidl as ml
 from minidl import ops, optim
-from minidl.graph import unbroadcast
+from minidl.graph import Joint, unbroadcast
+from minidl.operators import OPS
 from minidl.tensor import differentiable
 
 
@@ -214,6 +215,31 @@ def test_derivatives_that_nobody_needs_are_not_computed():
     probe(x, ml.Tensor(np.ones(1))).backward()
     probe(np.ones(1), x).backward()
     assert called == ["x", "y"]
+
+
+def test_a_joint_derivative_is_told_which_gradients_are_needed():
+    asked = []
+
+    def product(x, y, z):
+        def gradients(g, needed):
+            asked.append(list(needed))
+            return g * y * z, g * x * z, g * x * y
+
+        return x * y * z, Joint(gradients)
+
+    registered = dict(OPS)
+    joint = differentiable(product)
+    OPS.clear()
+    OPS.update(registered)  # the table tests ask every registered op for a sample
+    x, z = (ml.Tensor(values, requires_grad=True) for values in ([2.0, 3.0], [5.0, 7.0]))
+    y = ml.Tensor([11.0, 13.0])
+    joint(x, y, z).backward([1.0, 2.0])
+    assert asked == [[True, False, True]]
+    np.testing.assert_array_equal(x.grad, [55, 182])
+    np.testing.assert_array_equal(z.grad, [22, 78])
+    assert y.grad is None
+    joint(x, x, z * 2).backward([1.0, 1.0])
+    np.testing.assert_array_equal(x.grad, [55 + 2 * 2 * 10, 182 + 2 * 3 * 14])
 
 
 def test_no_grad_records_nothing_in_its_thread_only():

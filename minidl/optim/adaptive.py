@@ -35,6 +35,7 @@ class AdaGrad(Optimizer):
     N §1.2.3.3; Duchi et al. 2011. PyTorch adds ε (1e-10) outside the root.
     """
 
+    by_element = True
     state = ("G",)
 
     def __init__(
@@ -79,6 +80,7 @@ class RMSProp(Optimizer):
     N §1.2.3.3; Tieleman and Hinton 2012.
     """
 
+    by_element = True
     state = ("E",)
 
     def __init__(
@@ -125,6 +127,7 @@ class Adadelta(Optimizer):
     N §1.2.3.3; Zeiler 2012. PyTorch's `Adadelta(rho=0.95, lr=1)` is the same sequence.
     """
 
+    by_element = True
     state = ("E", "D")
     has_rate = False
 
@@ -166,6 +169,7 @@ class Adam(Optimizer):
     N §1.2.3.3; Kingma and Ba 2015, Algorithm 1. PyTorch's `Adam` is the same sequence.
     """
 
+    by_element = True
     state = ("m", "v")
 
     def __init__(
@@ -215,6 +219,7 @@ class AdaMax(Optimizer):
     ε to |g|: the same sequence with its eps = 0.
     """
 
+    by_element = True
     state = ("m", "u")
 
     def __init__(
@@ -257,6 +262,7 @@ class Nadam(Optimizer):
     and ε outside the root: another sequence.
     """
 
+    by_element = True
     state = ("m", "v")
 
     def __init__(
@@ -305,6 +311,7 @@ class AMSGrad(Optimizer):
     sequence.
     """
 
+    by_element = True
     state = ("m", "v", "v_hat")
 
     def __init__(

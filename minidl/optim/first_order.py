@@ -25,6 +25,8 @@ class SGD(Optimizer):
     N §1.2.3.2. Plain: for momentum see `HeavyBall` and `Nesterov`.
     """
 
+    by_element = True
+
     def __init__(self, params: Any, lr: Rate = 0.01, **options: Unpack[Options]) -> None:
         super().__init__(params, lr, **options)
 
@@ -55,6 +57,7 @@ class HeavyBall(Optimizer):
     constant rate, and another one when the rate changes.
     """
 
+    by_element = True
     state = ("v",)
 
     def __init__(self, params: Any, lr: Rate = 0.01, beta: float = 0.9, **options: Unpack[Options]) -> None:
@@ -99,6 +102,7 @@ class Nesterov(Optimizer):
     PyTorch's `SGD(nesterov=True)` keeps its parameters at the look-ahead point for good.
     """
 
+    by_element = True
     state = ("v",)
 
     def __init__(self, params: Any, lr: Rate = 0.01, beta: float = 0.9, **options: Unpack[Options]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any, ClassVar, TypedDict
 
 import numpy as np
 
+from minidl import buffers
 from minidl.backend import array_module, to_numpy
 from minidl.ops.arguments import number
 from minidl.optim.clipping import Clip
@@ -15,6 +17,10 @@ from minidl.optim.penalties import Penalty
 from minidl.optim.schedule import Schedule
 from minidl.optim.vector import Layout, gather
 from minidl.tensor import Tensor
+from minidl.threads import parts, share
+
+PART = 2**14  # elements: what an update rule makes of them fits into a core's second-level cache
+SHARE = 2**18  # elements that are worth waking another thread
 
 Rate = float | Callable[[int], float]
 
@@ -32,7 +38,8 @@ class Optimizer:
 
     An optimizer is its equation: write `update(W, g, lr, t)`, which takes the weights and the gradient of the loss as
     vectors, this step's rate and its number t = 1, 2, …, and returns the new weights. Name its state vectors in
-    `state`; they start at zero, and are saved and loaded.
+    `state`; they start at zero, and are saved and loaded. Say `by_element = True` if the rule holds for each element by
+    itself: `update` then receives large vectors part by part, of W, g, lr and the state alike.
 
     Parameters
     ----------
@@ -61,6 +68,7 @@ class Optimizer:
     state: ClassVar[tuple[str, ...]] = ()
     numbers: ClassVar[dict[str, str]] = {}  # attributes that are numbers, saved and loaded too, and their intervals
     has_rate: ClassVar[bool] = True
+    by_element: ClassVar[bool] = False  # each element of W and of the state depends on that element of W, g, … alone
 
     def __init__(
         self,
@@ -115,12 +123,32 @@ class Optimizer:
             loss = closure()
         before, g, lr = self._vector.iterate, self._gradient(), self.rate
         self.t += 1
-        W = self.update(before, g, lr if self._scale is None else lr * self._scale, self.t)
+        W = self._updated(before, g, lr if self._scale is None else lr * self._scale)
         for penalty in self.penalties:
             if penalty.decoupled:
                 W = penalty.pull(W, before, self.layout)
         self._vector.write(W)
         return loss
+
+    def _updated(self, W: Any, g: Any, lr: Any) -> Any:
+        """Return the result of `update`, part by part where it may be: what an equation makes stays in the cache."""
+        if not self.by_element or type(W) is not np.ndarray or W.size <= PART:
+            return self.update(W, g, lr, self.t)
+        result, *vectors = (buffers.empty(W.shape, W) for _ in range(1 + len(self.state)))
+
+        def compute(span: slice) -> None:
+            for part in (slice(i, min(i + PART, span.stop)) for i in range(span.start, span.stop, PART)):
+                rule = copy.copy(self)
+                for name in self.state:
+                    setattr(rule, name, getattr(self, name)[part])
+                result[part] = rule.update(W[part], g[part], lr[part] if np.ndim(lr) else lr, self.t)
+                for name, vector in zip(self.state, vectors, strict=True):
+                    vector[part] = getattr(rule, name)
+
+        share(compute, parts(W.size, SHARE))
+        for name, vector in zip(self.state, vectors, strict=True):
+            setattr(self, name, vector)
+        return result
 
     def _gradient(self) -> Any:
         """Return the gradient of the loss and its penalties, at the point where it was taken, clipped."""

@@ -14,6 +14,9 @@ import pytest
 
 import minidl as ml
 from minidl import models, nn, ops, optim
+from minidl.optim import catalogue
+from minidl.optim.deterministic import DeterministicOptimizer
+from minidl.optim.optimizer import PART, SHARE
 
 
 def leaf(values, dtype=np.float64):
@@ -466,6 +469,7 @@ def test_live_memory_returns_after_1000_steps_without_the_garbage_collector():
         arrays = tracemalloc.DomainFilter(inclusive=True, domain=np.lib.tracemalloc_domain)
         return sum(trace.size for trace in tracemalloc.take_snapshot().filter_traces([arrays]).traces)
 
+    steps(1)  # the BLAS libraries are looked up once
     gc.collect()
     gc.disable()
     tracemalloc.start()
@@ -478,3 +482,60 @@ def test_live_memory_returns_after_1000_steps_without_the_garbage_collector():
     finally:
         tracemalloc.stop()
         gc.enable()
+
+
+# ---------------------------------------------------------------- large vectors
+
+
+RULES_OF_ELEMENTS = [
+    method for method in catalogue.METHODS if getattr(method.make(models.mlp([2, 2])), "by_element", False)
+]
+
+
+def test_every_first_order_rule_says_that_it_is_one_of_elements():
+    others = [method.make(models.mlp([2, 2])) for method in catalogue.METHODS if method not in RULES_OF_ELEMENTS]
+    assert all(isinstance(optimizer, DeterministicOptimizer) for optimizer in others)
+
+
+@pytest.mark.parametrize("method", RULES_OF_ELEMENTS, ids=lambda method: method.name)
+@pytest.mark.parametrize("scaled", [False, True], ids=["one rate", "rates of elements"])
+def test_a_large_vector_moves_part_by_part_as_it_would_as_a_whole(method, scaled, monkeypatch):
+    size = SHARE * 2 + 5  # several parts, in several threads
+    rng = np.random.default_rng(0)
+    start, gradients = rng.standard_normal(size, np.float32), rng.standard_normal((3, size), np.float32)
+
+    def walk(by_element):
+        model = nn.Module()
+        model.w = nn.Parameter(start)
+        optimizer = method.make(model)
+        optimizer.by_element = by_element
+        if scaled and optimizer.has_rate:
+            optimizer._scale = np.linspace(0.5, 2, size, dtype=np.float32)
+        for g in gradients:
+            optimizer.zero_grad()
+            model.w.grad = g
+            optimizer.step()
+        return [optimizer.weights, *(getattr(optimizer, name) for name in optimizer.state)]
+
+    for ours, expected in zip(walk(True), walk(False), strict=True):
+        np.testing.assert_array_equal(ours, expected)
+
+
+def test_an_update_that_fails_changes_nothing():
+    class Failing(optim.HeavyBall):
+        def update(self, W, g, lr, t):
+            W = super().update(W, g, lr, t)
+            if (g < 0).any():
+                raise ArithmeticError("here")
+            return W
+
+    w = leaf(np.zeros(PART * 3))
+    optimizer = Failing([w], lr=1)
+    w.grad = np.ones(w.shape)
+    optimizer.step()
+    before = optimizer.weights, optimizer.v.copy()
+    w.grad = np.append(np.ones(w.size - 1), -1)
+    with pytest.raises(ArithmeticError, match="here"):
+        optimizer.step()
+    np.testing.assert_array_equal(optimizer.weights, before[0])
+    np.testing.assert_array_equal(optimizer.v, before[1])

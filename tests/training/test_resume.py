@@ -173,14 +173,14 @@ def test_early_stopping_goes_on_and_brings_the_same_weights_back(tmp_path, resto
     [
         (lambda: training.StepLimit(7), 7),
         (lambda: training.StepLimit(9), 9),
-        (lambda: training.SmallStep(0.085), None),
-        (lambda: training.SmallChange(0.03), None),
+        (lambda: training.SmallStep(0.05), None),
+        (lambda: training.SmallChange(0.04), None),
         (lambda: training.SmallChange(0.1, every="epoch"), None),
     ],
     ids=["in an epoch", "at its end", "SmallStep", "SmallChange", "SmallChange of epochs"],
 )
 def test_a_rule_ends_a_resumed_run_where_it_ends_the_whole_one(tmp_path, rule, steps):
-    whole = resumes_everywhere(tmp_path, lambda model: optim.SGD(model, lr=0.2), lambda: [rule()])
+    whole = resumes_everywhere(tmp_path, lambda model: optim.SGD(model, lr=lambda t: 0.2 * 0.9**t), lambda: [rule()])
     made = len(whole.trainer.history.steps)
     assert whole.trainer.history.stopped.startswith(type(rule()).__name__)
     assert 3 < made < 12

@@ -20,9 +20,7 @@ from minidl.forward import Dual, multilinear
 from minidl.kernels.numpy.lowering import by_column, output_size, pixels, windows
 from minidl.threads import share, single_blas_thread
 
-CHUNK_BYTES = (
-    2**21
-)  # a piece with all that is made of it: about a core's cache; in less, calls are short
+CHUNK_BYTES = 2**21  # a piece with all that is made of it: about a core's cache; in less, calls are short
 SHARE = 2**21  # multiplications that are worth waking another thread
 SMALL = 2**18  # multiplications up to which OpenBLAS uses one thread by itself
 

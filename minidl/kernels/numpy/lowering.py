@@ -61,13 +61,17 @@ def _lowered(x, kh, step, padding, rows, width):
     places = _places(height, extent, kh, step, top - rows.start * step, left, number, width)
     gather(x, places, lowered.reshape(count, number * width * kh, channels))
     begin, end = max(left, 0), max(min(left + extent, width), max(left, 0))
-    lowered[:, :, :begin] = 0
-    lowered[:, :, end:] = 0
+    if begin > 0:
+        lowered[:, :, :begin] = 0
+    if end < width:
+        lowered[:, :, end:] = 0
     for i in range(kh):  # row p of the output needs row p · step + i − top of the image, if there is one
         first = min(max(0, -((i - top) // step) - rows.start), number)
         last = max(min(number, (height - 1 - i + top) // step + 1 - rows.start), first)
-        lowered[:, :first, :, i] = 0
-        lowered[:, last:, :, i] = 0
+        if first > 0:
+            lowered[:, :first, :, i] = 0
+        if last < number:
+            lowered[:, last:, :, i] = 0
     return lowered
 
 
