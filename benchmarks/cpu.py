@@ -1,7 +1,7 @@
 """minidl against PyTorch on the CPU: `python -m benchmarks.cpu [--quick]`, from the repository's root.
 
 Ops and whole training steps in four environments (`benchmarks.environments`), the memory of the steps, and how time
-grows with batch, channels and image size. About 20 minutes on two cores; with --quick under one.
+grows with batch, channels and image size. About 15 minutes on two cores; with --quick under one.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ RESULTS = Path("benchmarks/results")
 
 # the arguments of `paired.compare`
 QUICK = {"pairs": 3, "block_seconds": 0.03}
-FULL = {"pairs": 11, "block_seconds": 0.15, "budget": 20}
-GROWTH = {"pairs": 7, "block_seconds": 0.1, "budget": 10}
+FULL = {"pairs": 9, "block_seconds": 0.1, "budget": 12}
+GROWTH = {"pairs": 5, "block_seconds": 0.06, "budget": 6}
 
 
 class Measurement:

@@ -19,8 +19,8 @@ from minidl.optim.vector import Layout, gather
 from minidl.tensor import Tensor
 from minidl.threads import parts, share
 
-PART = 2**14  # elements: what an update rule makes of them fits into a core's second-level cache
-SHARE = 2**18  # elements that are worth waking another thread
+PART = 2**16  # elements: what an update rule makes of them fits into a core's caches
+SHARE = 2**17  # elements that are worth waking another thread
 
 Rate = float | Callable[[int], float]
 
@@ -137,8 +137,8 @@ class Optimizer:
         result, *vectors = (buffers.empty(W.shape, W) for _ in range(1 + len(self.state)))
 
         def compute(span: slice) -> None:
+            rule = copy.copy(self)
             for part in (slice(i, min(i + PART, span.stop)) for i in range(span.start, span.stop, PART)):
-                rule = copy.copy(self)
                 for name in self.state:
                     setattr(rule, name, getattr(self, name)[part])
                 result[part] = rule.update(W[part], g[part], lr[part] if np.ndim(lr) else lr, self.t)
