@@ -161,7 +161,7 @@ def densenet_twin(torch, depth, growth):
     return tn.Sequential(*parts)
 
 
-@pytest.mark.parametrize(("depth", "growth", "size"), [(22, 5, 12), (100, 12, 32)])
+@pytest.mark.parametrize(("depth", "growth", "size"), [(22, 5, 12), pytest.param(100, 12, 32, marks=pytest.mark.slow)])
 def test_densenet_equals_pytorchs(torch, pair, rng, depth, growth, size):
     """Outputs and all gradients in float64, in training and, after two steps, in evaluation."""
     both = pair(models.densenet_bc(depth, growth).astype("float64"), densenet_twin(torch, depth, growth).double())

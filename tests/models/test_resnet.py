@@ -171,6 +171,7 @@ def loss_curves(torch, pair, dtype, *, steps=20, batch=32, rate=3e-4):
 
 
 @pytest.mark.data
+@pytest.mark.slow
 def test_resnet20_learns_cifar10_as_pytorchs_does(torch, pair):
     """In float32 for 20 steps: the losses agree to 1e-3 at each of them, and fall.
 

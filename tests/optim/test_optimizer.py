@@ -449,6 +449,7 @@ def test_parameters_have_names_and_places():
         shared.layout.locate(2)
 
 
+@pytest.mark.slow
 def test_live_memory_returns_after_1000_steps_without_the_garbage_collector():
     """With the collector off, 1,000 steps leave no array behind, and the collector then finds no cycle to break."""
     import tracemalloc

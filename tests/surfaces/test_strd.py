@@ -40,8 +40,14 @@ def test_all_27_files_are_there():
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("start", [0, 1])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [
+        pytest.param(name, start, marks=[pytest.mark.slow] if (name, start) in LIMITS else [])
+        for name in NAMES
+        for start in (0, 1)
+    ],
+)
 def test_at_least_six_digits_in_every_parameter(name, start):
     problem = surfaces.strd(name)
     assert problem.digits(fitted(problem, start, LIMITS.get((name, start), 600))) >= 6
