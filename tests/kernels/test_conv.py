@@ -88,6 +88,7 @@ def test_convolutions_equal_the_textbook_form(data, dtype, seed):
 
 LAYERS = {  # x, kernel, stride, padding: large enough for several pieces and threads
     "3×3": ((40, 16, 16, 16), (3, 3, 16, 16), 1, 1),
+    "in groups": ((40, 16, 16, 32), (3, 3, 32, 32), 1, 1),
     "one channel": ((40, 28, 28, 1), (5, 5, 1, 6), 1, 0),
     "stride 2": ((40, 16, 16, 16), (3, 3, 16, 32), 2, 1),
     "1×1": ((40, 16, 16, 96), (1, 1, 96, 16), 1, 0),
