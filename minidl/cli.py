@@ -35,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     compare.add_argument("--optimizers", default="all", help="comma-separated names, or 'all' for the eleven")
     compare.add_argument("--model", default="lenet5", help="lenet5, mlp, cifar_cnn or resnet20")
-    compare.add_argument("--data", default="digits", help="digits, or mnist and fashion-mnist from MINIDL_DATA")
+    compare.add_argument("--data", default="digits", help="digits, mnist, fashion-mnist, cifar10, cifar100 or svhn")
     compare.add_argument("--epochs", type=int, default=10, help="epochs of the race")
     compare.add_argument("--batch-size", type=int, default=64, help="images in a batch")
     compare.add_argument("--lr", default="grid", help="a rate for all, 'default', or 'grid': tune each on a small grid")
@@ -71,9 +71,33 @@ def _parser() -> argparse.ArgumentParser:
     race.add_argument("--out", default="minidl-race", help="folder for the table and the pictures")
     race.set_defaults(run=_race)
 
+    _add_data(commands.add_parser("data", help="datasets: which there are, where they lie, whether they are whole"))
+
     info = commands.add_parser("info", help="versions, the device, and why the GPU cannot be used if it cannot")
     info.set_defaults(run=_info)
     return parser
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="action")
+    actions.add_parser("list", help="all datasets, and where they lie").set_defaults(run=_data_list)
+    fetch = actions.add_parser("fetch", help="download one into the user's cache")
+    fetch.add_argument("name")
+    fetch.set_defaults(run=_data_fetch)
+    where = actions.add_parser("where", help="the folder of one, or those that are looked in")
+    where.add_argument("name", nargs="?")
+    where.set_defaults(run=_data_where)
+    check = actions.add_parser("check", help="compare the files that are here with the published checksums")
+    check.add_argument("name", nargs="?", help="all if not given")
+    check.set_defaults(run=_data_check)
+    show = actions.add_parser(
+        "show", help="a picture of augmented images", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    show.add_argument("name")
+    show.add_argument("--augment", default="all", help="as in 'crop(4), flip, rotate(10)', or 'all': a row for each")
+    show.add_argument("--seed", type=int, default=0, help="of the random numbers")
+    show.add_argument("--out", default="minidl-augmentation.png", help="file of the picture")
+    show.set_defaults(run=_data_show)
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -120,6 +144,40 @@ def _race(options: argparse.Namespace) -> int:
     )
     racing.show_race(result)
     return 130 if result.interrupted else 0
+
+
+def _data_list(options: argparse.Namespace) -> int:
+    from minidl.data import inventory
+
+    inventory.show_list()
+    return 0
+
+
+def _data_fetch(options: argparse.Namespace) -> int:
+    from minidl.data import inventory
+
+    inventory.fetch(options.name)
+    return 0
+
+
+def _data_where(options: argparse.Namespace) -> int:
+    from minidl.data import inventory
+
+    inventory.show_places(options.name)
+    return 0
+
+
+def _data_check(options: argparse.Namespace) -> int:
+    from minidl.data import inventory
+
+    return 0 if inventory.check(options.name) else 1
+
+
+def _data_show(options: argparse.Namespace) -> int:
+    from minidl.viz.augmentations import show
+
+    print(f"wrote {show(options.name, options.augment, options.out, seed=options.seed)}")
+    return 0
 
 
 def _rate(text: str) -> float | str:

@@ -14,6 +14,7 @@ FLOORS = {
     "buffers": 0,
     "files": 0,
     "memory": 0,
+    "tables": 0,
     "threads": 0,
     "forward": 0,
     "kernels": 1,

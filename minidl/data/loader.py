@@ -10,9 +10,13 @@ from typing import Any
 import numpy as np
 
 from minidl import backend
+from minidl.data.generator import SampleGenerator
+from minidl.data.prefetching import one_ahead
 
 SAMPLED_BYTES = 500_000  # of x and of y, for the checksum
-Augment = Callable[[Any, np.random.Generator], Any]
+Augment = Callable[[Any, Any], Any]
+Blend = Callable[[Any, Any, Any], tuple[Any, Any]]
+Batch = tuple[Any, Any]
 
 
 class Loader:
@@ -25,9 +29,10 @@ class Loader:
     Parameters
     ----------
     x : (N, …) array
-        Given to the model as it is, whatever the dtype: of images of the type uint8, 0…255, make
-        ``x.astype(np.float32) / 255`` first, or here by `augment`.
+        Images of the type uint8, 0…255, become float32 in [0, 1], batch by batch: x / 255. So does everything of this
+        type that has more than one axis. The rest is given to the model as it is.
     y : (N,) or (N, …) array
+        Likewise, for images that are to be drawn again.
     batch_size : int, default 128
     shuffle : bool, default True
     seed : int, default 0
@@ -35,9 +40,15 @@ class Loader:
         Whether to leave out a last batch that is not full.
     augment : callable, optional
         Called as `augment(x, generator)` with the inputs of every batch: an array (B, …) on the current device, which
-        it may change, and a NumPy generator, seeded by `seed`, the number of the pass and that of the batch, and by
-        nothing else, so that it does not matter what was drawn before. It returns the inputs to use instead: B of them,
-        on the same device, of the same dtype if that is floating-point; their shape may be another.
+        it may change, and a `SampleGenerator`, from which each sample gets numbers that depend on `seed`, the number of
+        the pass and the sample's index, and on nothing else. It returns the inputs to use instead: B of them, on the
+        same device, of the same dtype if that is floating-point; their shape may be another. See `data.augment`.
+    blend : callable, optional
+        Called after `augment` as `blend(x, y, generator)`, for what changes the labels too: it returns both. See
+        `data.augment.mixup`.
+    prefetch : bool, default True
+        Whether a thread makes the next batch while the model works on this one. The batches are the same, and an error
+        is raised where that batch is asked for. Without `augment` and `blend` there is little to do, and no thread.
 
     Attributes
     ----------
@@ -51,9 +62,14 @@ class Loader:
 
     Examples
     --------
+    >>> from minidl.data import augment
+    >>> train = data.Loader(x, y, 64, augment=augment.compose(augment.crop(4), augment.flip()))
+
+    or, with a function of one's own,
+
     >>> def noise(x, generator):
     ...     return x + 0.1 * generator.standard_normal(x.shape, dtype=np.float32)
-    >>> train = data.Loader(x, y, batch_size=64, augment=noise)
+    >>> train = data.Loader(x, y, 64, augment=noise)
     """
 
     def __init__(
@@ -66,6 +82,8 @@ class Loader:
         seed: int = 0,
         drop_last: bool = False,
         augment: Augment | None = None,
+        blend: Blend | None = None,
+        prefetch: bool = True,
     ) -> None:
         self.x, self.y = np.asarray(x), np.asarray(y)
         if not isinstance(batch_size, (int, np.integer)) or isinstance(batch_size, bool) or batch_size < 1:
@@ -85,9 +103,10 @@ class Loader:
                 first = np.argwhere(~np.isfinite(values))[0].tolist()
                 raise ValueError(f"Loader: {name} contains NaN or infinite values, the first at {first}")
         self.batch_size, self.shuffle, self.drop_last = int(batch_size), shuffle, drop_last
-        if augment is not None and not callable(augment):
-            raise TypeError(f"Loader: augment is {augment!r}, expected a callable")
-        self.augment = augment
+        for name, change in (("augment", augment), ("blend", blend)):
+            if change is not None and not callable(change):
+                raise TypeError(f"Loader: {name} is {change!r}, expected a callable")
+        self.augment, self.blend, self.prefetch = augment, blend, prefetch
         self.seed = backend.check_seed(seed, "Loader")
         self.epoch = 0
 
@@ -95,11 +114,11 @@ class Loader:
         full, rest = divmod(len(self.x), self.batch_size)
         return full + (rest > 0 and not self.drop_last)
 
-    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+    def __iter__(self) -> Iterator[Batch]:
         self.epoch += 1
         yield from self.rest(0)
 
-    def rest(self, done: int) -> Iterator[tuple[Any, Any]]:
+    def rest(self, done: int) -> Iterator[Batch]:
         """Go on in the pass that was begun last, after its first `done` batches, which are not loaded again."""
         if not isinstance(done, (int, np.integer)) or not 0 <= done <= len(self):
             raise ValueError(f"Loader.rest: done is {done!r}, expected an integer from 0 to {len(self)}")
@@ -107,27 +126,33 @@ class Loader:
             raise ValueError("Loader.rest: no pass was begun")
         return self._from(int(done), self.epoch - 1)
 
-    def _from(self, first: int, epoch: int) -> Iterator[tuple[Any, Any]]:
+    def _from(self, first: int, epoch: int) -> Iterator[Batch]:
         order = np.arange(len(self.x))
         if self.shuffle:
             np.random.default_rng([self.seed, epoch]).shuffle(order)
-        for i in range(first, len(self)):
-            rows = order[i * self.batch_size : (i + 1) * self.batch_size]
-            x, y = backend.asarray(self.x[rows]), backend.asarray(self.y[rows])
-            yield (x if self.augment is None else self._augmented(x, epoch, i)), y
 
-    def _augmented(self, x: Any, epoch: int, batch: int) -> Any:
-        seeds = np.random.SeedSequence(self.seed, spawn_key=(epoch, batch))  # apart from that of the shuffling
-        count, dtype = len(x), x.dtype
-        made = self.augment(x, np.random.default_rng(seeds))  # type: ignore[misc]
-        if isinstance(made, (tuple, list)):  # or a pair (x, y) would pass for two samples
-            raise TypeError(f"Loader: augment returned a {type(made).__name__}, expected an array, the inputs alone")
-        x = backend.asarray(made)
-        if x.ndim == 0 or len(x) != count:
-            raise ValueError(f"Loader: augment returned the shape {x.shape}, expected {count} samples, as it was given")
-        if dtype.kind == "f" and x.dtype != dtype:
-            raise TypeError(f"Loader: augment returned {x.dtype}, expected the dtype that it was given, {dtype}")
-        return x
+        def make(i: int) -> Batch:
+            return self._batch(order[i * self.batch_size : (i + 1) * self.batch_size], epoch)
+
+        places = range(first, len(self))
+        changing = self.augment is not None or self.blend is not None
+        return one_ahead(make, places) if self.prefetch and changing else map(make, places)
+
+    def _batch(self, rows: Any, epoch: int) -> Batch:
+        x, y = (_as_floats(backend.asarray(values[rows])) for values in (self.x, self.y))
+        generator = SampleGenerator(self.seed, epoch, rows)
+        if self.augment is not None:
+            made = self.augment(x, generator)
+            if isinstance(made, (tuple, list)):  # or a pair (x, y) would pass for two samples
+                kind = type(made).__name__
+                raise TypeError(f"Loader: augment returned a {kind}, expected an array, the inputs alone; see blend")
+            x = _checked("augment", made, x)
+        if self.blend is not None:
+            pair = self.blend(x, y, generator)
+            if not isinstance(pair, tuple) or len(pair) != 2:
+                raise TypeError(f"Loader: blend returned a {type(pair).__name__}, expected a pair (x, y)")
+            x, y = _checked("blend", pair[0], x), _checked("blend", pair[1], y)
+        return x, y
 
     # -- saving and loading
 
@@ -135,11 +160,11 @@ class Loader:
         """Return the passes begun so far, and what the batches depend on; of the data shape, dtype and a checksum.
 
         The checksum is of up to about 1 MB of the data, in rows spread evenly, and made once: it tells other data, not
-        every single changed value. What `augment` does is not known.
+        every single changed value. What `augment` and `blend` do is not known.
         """
-        return {"epoch": self.epoch, "data": self._fingerprint, "augment": self.augment is not None} | {
-            name: getattr(self, name) for name in ("batch_size", "shuffle", "drop_last", "seed")
-        }
+        changes = {"augment": self.augment is not None, "blend": self.blend is not None}
+        settings = {name: getattr(self, name) for name in ("batch_size", "shuffle", "drop_last", "seed")}
+        return {"epoch": self.epoch, "data": self._fingerprint} | changes | settings
 
     @functools.cached_property
     def _fingerprint(self) -> str:
@@ -169,3 +194,20 @@ class Loader:
         if not isinstance(state["epoch"], int) or state["epoch"] < 0:
             raise ValueError(f"Loader.load_state_dict: epoch is {state['epoch']!r}, expected a non-negative integer")
         self.epoch = state["epoch"]
+
+
+def _as_floats(values: Any) -> Any:
+    """Return images of bytes as float32 in [0, 1]."""
+    return values / np.float32(255) if values.dtype == np.uint8 and values.ndim > 1 else values
+
+
+def _checked(who: str, made: Any, given: Any) -> Any:
+    """Return what `augment` or `blend` made of an array, on the current device, if it can stand for it."""
+    made = backend.asarray(made)
+    if made.ndim == 0 or len(made) != len(given):
+        raise ValueError(
+            f"Loader: {who} returned the shape {made.shape}, expected {len(given)} samples, as it was given"
+        )
+    if given.dtype.kind == "f" and made.dtype != given.dtype:
+        raise TypeError(f"Loader: {who} returned {made.dtype}, expected the dtype that it was given, {given.dtype}")
+    return made

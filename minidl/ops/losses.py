@@ -12,10 +12,10 @@ REDUCTIONS = ("mean", "sum", "none")
 
 @differentiable
 def cross_entropy(logits, labels, label_smoothing=0.0, *, reduction="mean"):
-    r"""Cross entropy between the softmax of the logits and integer labels.
+    r"""Cross entropy between the softmax of the logits and the labels.
 
     .. math:: L_i = -\sum_j q_{ij} \ln \mathrm{softmax}(x_i)_j, \qquad
-              q_{ij} = (1-\epsilon)\,[j = y_i] + \epsilon / M
+              q_{ij} = (1-\epsilon)\,p_{ij} + \epsilon / M, \qquad p_{ij} = [j = y_i]
 
     With the mean over a batch of m samples, :math:`\partial L / \partial x = (\mathrm{softmax}(x) - q) / m`.
 
@@ -23,7 +23,8 @@ def cross_entropy(logits, labels, label_smoothing=0.0, *, reduction="mean"):
     ----------
     logits : (N, M)
         Raw outputs; the softmax is taken here, in a form that cannot overflow.
-    labels : (N,) integers in [0, M)
+    labels : (N,) integers in [0, M), or (N, M) floating-point numbers
+        The classes; or the share p of each class in each sample, not negative and 1 in sum, as blended images have.
     label_smoothing : float in [0, 1], default 0
         ε: the share of the target that is spread evenly over the M classes.
     reduction : {"mean", "sum", "none"}, default "mean"
@@ -32,18 +33,22 @@ def cross_entropy(logits, labels, label_smoothing=0.0, *, reduction="mean"):
     Raises
     ------
     ValueError, TypeError
-        Wrong shapes, an empty batch, labels that are not integers or out of range.
+        Wrong shapes, an empty batch, labels that are neither integers nor shares, or out of range.
     """
     xp = array_module(logits)
     labels = xp.asarray(labels)
-    _check_labels(logits, labels)
+    shares = _check_labels(logits, labels)
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"cross_entropy: label_smoothing is {label_smoothing}, expected a number in [0, 1]")
     count, classes = logits.shape
     rows = xp.arange(count)
 
     shifted = logits - logits.max(axis=1, keepdims=True)
-    expected = shifted[rows, labels]  # Σⱼ qᵢⱼ xᵢⱼ, up to the shift
+    if shares:
+        labels = labels.astype(logits.dtype, copy=False)
+        expected = (labels * shifted).sum(axis=1)
+    else:
+        expected = shifted[rows, labels]  # Σⱼ qᵢⱼ xᵢⱼ, up to the shift
     if label_smoothing:
         expected = (1 - label_smoothing) * expected + label_smoothing * shifted.mean(axis=1)
     powers = np.exp(shifted, out=shifted)  # in the memory of `shifted`, which nobody needs any more
@@ -53,7 +58,10 @@ def cross_entropy(logits, labels, label_smoothing=0.0, *, reduction="mean"):
     def derivative(g):
         g = _per_sample(g, count, reduction)
         gradient = powers * (g / total)[:, None]  # g · softmax
-        gradient[rows, labels] -= (1 - label_smoothing) * g
+        if shares:
+            gradient -= ((1 - label_smoothing) * g)[..., None] * labels
+        else:
+            gradient[rows, labels] -= (1 - label_smoothing) * g
         if label_smoothing:
             gradient -= (label_smoothing / classes * g)[..., None]
         return gradient
@@ -99,10 +107,14 @@ def _per_sample(g, count, reduction):
 
 
 def _check_labels(logits, labels):
+    """Raise unless the labels fit the logits; return whether they are shares of the classes."""
     if logits.ndim != 2:
         raise ValueError(f"cross_entropy: logits have shape {logits.shape}, expected (samples, classes)")
     if logits.dtype.kind != "f":
         raise TypeError(f"cross_entropy: logits have dtype {logits.dtype}, expected floating-point numbers")
+    if labels.ndim == 2 and labels.shape == logits.shape and labels.dtype.kind == "f":
+        _check_shares(labels)
+        return True
     if labels.shape != logits.shape[:1]:
         raise ValueError(f"cross_entropy: labels have shape {labels.shape}, expected {logits.shape[:1]}")
     if labels.size == 0:
@@ -113,3 +125,12 @@ def _check_labels(logits, labels):
     if low < 0 or high >= logits.shape[1]:
         wrong = low if low < 0 else high
         raise ValueError(f"cross_entropy: labels contain {wrong}, expected class indices 0 to {logits.shape[1] - 1}")
+    return False
+
+
+def _check_shares(labels):
+    if labels.size == 0:
+        raise ValueError("cross_entropy: the batch is empty")
+    off = float(abs(labels.sum(axis=1) - 1).max())
+    if not (float(labels.min()) >= 0 and off <= 1e-3):  # NaN too
+        raise ValueError("cross_entropy: labels are shares of the classes, expected none negative and 1 in sum")

@@ -1,6 +1,7 @@
 """Pictures. Most functions return a Matplotlib figure, which belongs to no window; `save` writes it."""
 
 from minidl.viz.animation import race_animation
+from minidl.viz.augmentations import augmentation, augmentations
 from minidl.viz.counterexample import amsgrad_counterexample
 from minidl.viz.curves import LearningCurve, small_multiples
 from minidl.viz.graph import Graph, draw_graph
@@ -14,6 +15,7 @@ from minidl.viz.sensitivity import rate_momentum_map, rate_sensitivity
 from minidl.viz.sheet import race_sheet
 from minidl.viz.sparsity import sparsity
 from minidl.viz.style import ACCENT, FAINT, INK, plain, save, titled_figure
+from minidl.viz.suspects import suspects
 
 __all__ = [
     "ACCENT",
@@ -23,6 +25,8 @@ __all__ = [
     "LearningCurve",
     "Race",
     "amsgrad_counterexample",
+    "augmentation",
+    "augmentations",
     "draw_graph",
     "effective_steps",
     "heavy_ball_rate",
@@ -41,6 +45,7 @@ __all__ = [
     "show_race",
     "small_multiples",
     "sparsity",
+    "suspects",
     "titled_figure",
     "write_race_page",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,8 @@ import pytest
 
 from minidl import data
 from minidl.data import idx
+
+from data_files import encode_idx, mnist_files, write
 
 
 def test_digits_are_complete_balanced_and_in_range():
@@ -59,50 +60,170 @@ def test_digits_size_is_checked(size):
 def test_unknown_names_list_the_valid_ones():
     with pytest.raises(ValueError, match="name is 'cats', expected one of digits, mnist, fashion-mnist"):
         data.load("cats")
-    with pytest.raises(ValueError, match="only 'digits' can be enlarged"):
+    with pytest.raises(ValueError, match="size is 32, but only 'digits' can be enlarged, not 'mnist'"):
         data.load("mnist", size=32)
+
+
+# ---------------------------------------------------------------- arrays
+
+X, Y = np.zeros((6, 4, 4, 1), np.uint8), np.array([0, 1, 2, 0, 1, 2])
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "message"),
+    [
+        ({"train_y": Y[:5]}, ValueError, "Dataset: train_x holds 6 images, but train_y 5 labels"),
+        ({"test_x": X[:2]}, ValueError, "Dataset: test_x holds 2 images, but test_y 6 labels"),
+        ({"test_y": Y + 1}, ValueError, "Dataset: test_y: label 3 at 2, expected 0 … 2"),
+        ({"train_y": Y - 1}, ValueError, "Dataset: train_y: label -1 at 0, expected 0 … 2"),
+        (
+            {"train_y": Y / 1},
+            TypeError,
+            r"Dataset: train_y has dtype float64 and shape \(6,\), expected \(N,\) integers",
+        ),
+        ({"train_y": np.eye(6, dtype=int)}, TypeError, r"Dataset: train_y has dtype int64 and shape \(6, 6\)"),
+        ({"train_x": X.astype(int)}, TypeError, "Dataset: train_x has dtype int64, expected uint8"),
+        ({"train_x": X[:0]}, ValueError, r"Dataset: train_x has shape \(0, 4, 4, 1\)"),
+        ({"train_x": np.float32(X) * np.nan}, ValueError, r"train_x contains NaN .*, the first at \[0, 0, 0, 0\]"),
+        (
+            {"test_x": X[:, :3]},
+            ValueError,
+            r"test_x holds uint8 images of the shape \(3, 4, 1\), train_x uint8 of \(4, 4",
+        ),
+        ({"test_x": np.float32(X)}, ValueError, "test_x holds float32 images"),
+    ],
+)
+def test_a_dataset_of_parts_that_do_not_fit_is_a_clear_error(changed, error, message):
+    good = {"train_x": X, "train_y": Y, "test_x": X, "test_y": Y, "classes": ("a", "b", "c")}
+    data.Dataset(**good)
+    with pytest.raises(error, match=message):
+        data.Dataset(**good | changed)
+
+
+def test_arrays_become_a_dataset(rng):
+    x, y = rng.integers(0, 256, (100, 5, 5), np.uint8), np.repeat([0, 1], 50)
+    x[:, 0, 0] = np.arange(100)
+    made = data.from_arrays(x, y, test_fraction=0.3, seed=2)
+    assert made.train_x.shape == (70, 5, 5, 1)
+    assert np.bincount(made.test_y).tolist() == [15, 15]
+    assert made.classes == ("0", "1")
+    both = np.concatenate([made.train_x, made.test_x])[:, 0, 0, 0]
+    assert sorted(both) == list(range(100))
+    np.testing.assert_array_equal(made.test_y, made.test_x[:, 0, 0, 0] >= 50)
+    given = data.from_arrays(x, y, x[:9], np.full(9, 2), classes=["a", "b", "c"])
+    assert len(given.train_x) == 100
+    assert given.classes == ("a", "b", "c")
+    with pytest.raises(ValueError, match="test_x and test_y belong together"):
+        data.from_arrays(x, y, x)
+    with pytest.raises(ValueError, match="from_arrays: test_fraction is 1, expected"):
+        data.from_arrays(x, y, test_fraction=1)
+    with pytest.raises(ValueError, match="train_x holds 100 images, but train_y 99 labels"):
+        data.from_arrays(x, y[1:])
+
+
+def test_floats_in_0_1_on_request(rng):
+    x = rng.integers(0, 256, (6, 4, 4, 3), np.uint8)
+    dataset = data.Dataset(x, Y, x, Y, ("a", "b", "c"))
+    floats = dataset.astype(np.float32)
+    assert floats.train_x.dtype == floats.test_x.dtype == np.float32
+    np.testing.assert_array_equal(floats.train_x, x.astype(np.float32) / 255)
+    assert floats.astype(np.float64).train_x.max() <= 1
+    assert dataset.astype(np.uint8) is dataset
+    for wrong in (np.uint8, int):
+        with pytest.raises(TypeError, match="Dataset.astype: dtype is .*, expected a floating-point type"):
+            floats.astype(wrong)
+
+
+def test_floats_that_would_not_fit_are_refused_before_any_is_made(monkeypatch):
+    monkeypatch.setattr("minidl.memory.available", lambda: 1000)
+    dataset = data.Dataset(X, Y, X, Y, ("a", "b", "c"))
+    with pytest.raises(MemoryError, match="Dataset.astype: images as float64 would take 1.5 KiB"):
+        dataset.astype(np.float64)
+    dataset.astype(np.float32)
+
+
+def test_fractions_of_the_training_images_are_stratified_seeded_and_nested():
+    full = data.load("digits")
+    half, quarter, other = (data.load("digits", fraction=f, seed=s) for f, s in ((1 / 2, 3), (1 / 4, 3), (1 / 2, 4)))
+    assert len(half.train_x) == 721
+    assert len(half.test_x) == len(full.test_x)
+    counts = np.bincount(full.train_y)
+    assert np.abs(np.bincount(half.train_y) - counts / 2).max() <= 1
+    assert np.abs(np.bincount(quarter.train_y) - counts / 4).max() <= 1
+    images = [{x.tobytes() for x in part.train_x} for part in (half, quarter, other)]
+    assert images[1] < images[0] != images[2]
+    with pytest.raises(ValueError, match="fraction is 0"):
+        data.load("digits", fraction=0)
+
+
+@pytest.mark.parametrize("dtype", [int, bool, "U1"])
+def test_a_dtype_that_images_cannot_have_is_refused(dtype):
+    with pytest.raises(TypeError, match="data.load: dtype is .*, expected uint8 or a floating-point type"):
+        data.load("digits", dtype=dtype)
 
 
 # ---------------------------------------------------------------- IDX files
 
 
-def encode(array):
-    return bytes((0, 0, 8, array.ndim)) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
-
-
-def write_mnist(folder: Path, rng, compress=True):
-    folder.mkdir(parents=True)
-    for part, count in (("train", 5), ("t10k", 3)):
-        images, labels = rng.integers(0, 256, (count, 28, 28), np.uint8), rng.integers(0, 10, count).astype(np.uint8)
-        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
-            content = encode(array)
-            path = folder / f"{part}-{kind}-ubyte"
-            if compress:
-                path.with_name(path.name + ".gz").write_bytes(gzip.compress(content))
-            else:
-                path.write_bytes(content)
-
-
 @pytest.mark.parametrize("compress", [True, False])
-def test_mnist_is_read_from_idx_files(tmp_path, rng, monkeypatch, compress):
-    write_mnist(tmp_path / "mnist", rng, compress)
+def test_mnist_is_read_from_idx_files_as_bytes(tmp_path, monkeypatch, compress):
+    files = mnist_files()
+    plain = {name.removesuffix(".gz"): gzip.decompress(content) for name, content in files.items()}
+    write(tmp_path / "mnist", files if compress else plain)
     dataset = data.load("mnist", tmp_path)
     assert dataset.train_x.shape == (5, 28, 28, 1)
-    assert dataset.test_y.shape == (3,)
-    assert dataset.train_x.max() <= 1
+    assert dataset.train_x.dtype == np.uint8
+    assert dataset.train_x.tobytes() == plain["train-images-idx3-ubyte"][16:]
+    assert dataset.test_y.tolist() == [0, 1, 2]
+    assert dataset.test_y.dtype == np.int64
     monkeypatch.setenv("MINIDL_DATA", str(tmp_path))
     np.testing.assert_array_equal(data.load("mnist").train_x, dataset.train_x)
+    floats = data.load("mnist", dtype=np.float32).train_x
+    np.testing.assert_array_equal(floats, dataset.train_x.astype(np.float32) / 255)
 
 
-def test_missing_files_name_file_and_folder(tmp_path, monkeypatch):
-    with pytest.raises(FileNotFoundError, match=r"train-images-idx3-ubyte.gz is not in the folder .*mnist"):
+def test_missing_files_name_file_and_folder_and_what_is_there(tmp_path, monkeypatch):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"train-images-idx3-ubyte or train-images-idx3-ubyte.gz; .* not in the "
+        r"folder .*mnist, which does not exist",
+    ):
         data.load("mnist", tmp_path)
-    monkeypatch.delenv("MINIDL_DATA", raising=False)
-    with pytest.raises(FileNotFoundError, match="set the environment variable MINIDL_DATA"):
+    write(tmp_path / "mnist", mnist_files())
+    (tmp_path / "mnist" / "t10k-labels-idx1-ubyte.gz").unlink()
+    message = (
+        r"load: t10k-labels-idx1-ubyte or t10k-labels-idx1-ubyte.gz is not in the folder .*mnist, which holds t10k-im"
+    )
+    with pytest.raises(FileNotFoundError, match=message):
+        data.load("mnist", tmp_path)
+    monkeypatch.setenv("MINIDL_DATA", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=message):
+        data.load("mnist")
+    monkeypatch.setenv("MINIDL_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(FileNotFoundError, match="environment variable MINIDL_DATA is .*nowhere, which is not a folder"):
         data.load("mnist")
 
 
-GOOD = encode(np.arange(6, dtype=np.uint8).reshape(2, 3))
+def test_images_without_labels_and_images_of_another_size_are_clear_errors(tmp_path):
+    files = mnist_files()
+    write(tmp_path / "mnist", files | {"train-labels-idx1-ubyte.gz": files["t10k-labels-idx1-ubyte.gz"]})
+    with pytest.raises(ValueError, match=r"train-images\S+ holds 5 images, but \S+train-labels-idx1-ubyte.gz 3 labels"):
+        data.load("mnist", tmp_path)
+    for name, array, message in (
+        (
+            "t10k-images-idx3-ubyte.gz",
+            np.ones((3, 27, 28)),
+            "holds 3 × 27 × 28 bytes, expected 10000 × 28 × 28 at most",
+        ),
+        ("t10k-images-idx3-ubyte.gz", np.ones((3, 784)), "holds 3 × 784 bytes"),
+        ("t10k-labels-idx1-ubyte.gz", np.array([0, 10, 2]), "t10k-labels-idx1-ubyte.gz: label 10 at 1, expected 0 … 9"),
+    ):
+        write(tmp_path / "mnist", files | {name: gzip.compress(encode_idx(array.astype(np.uint8)))})
+        with pytest.raises(ValueError, match=message):
+            data.load("mnist", tmp_path)
+
+
+GOOD = encode_idx(np.arange(6, dtype=np.uint8).reshape(2, 3))
 
 
 @pytest.mark.parametrize(
@@ -115,6 +236,8 @@ GOOD = encode(np.arange(6, dtype=np.uint8).reshape(2, 3))
         (GOOD[:-1], r"2 × 3 = 6 bytes of data, there are 5"),
         (GOOD + b"\0", r"2 × 3 = 6 bytes of data, there are 7"),
         (b"\0\0\x08\x00", "truncated"),
+        (b"\0\0\x08\xc8" + b"\0\0\0\1" * 200 + b"\7", "says that it has 200 dimensions, expected 8 at most"),
+        (b"\0\0\x08\x02" + b"\0\0\0\0" + b"\xff" * 4, "holds no data: 0 × 4294967295"),
     ],
 )
 def test_foreign_and_truncated_idx_files_are_clear_errors(content, message):
@@ -126,24 +249,9 @@ def test_a_truncated_gzip_file_is_a_clear_error(tmp_path):
     path = tmp_path / "x.gz"
     path.write_bytes(gzip.compress(GOOD)[:-9])
     with pytest.raises(ValueError, match=r"x\.gz is truncated or not a gzip file"):
-        idx.read(tmp_path, "x")
+        idx.read(path, (2, 3))
     path.write_bytes(b"plain text")
     with pytest.raises(ValueError, match="not a gzip file"):
-        idx.read(tmp_path, "x")
-    (tmp_path / "x").write_bytes(GOOD)
-    np.testing.assert_array_equal(idx.read(tmp_path, "x"), [[0, 1, 2], [3, 4, 5]])
-
-
-@pytest.mark.data
-@pytest.mark.parametrize(
-    ("name", "first_labels", "mean", "deviation"),
-    [("mnist", [5, 0, 4, 1], 0.1307, 0.3081), ("fashion-mnist", [9, 0, 0, 3], 0.2860, 0.3530)],
-)
-def test_real_files_are_complete(name, first_labels, mean, deviation):
-    dataset = data.load(name)
-    assert dataset.train_x.shape == (60_000, 28, 28, 1)
-    assert dataset.test_x.shape == (10_000, 28, 28, 1)
-    assert dataset.train_y[:4].tolist() == first_labels
-    assert np.bincount(dataset.test_y).size == len(dataset.classes) == 10
-    assert dataset.train_x.mean(dtype=np.float64) == pytest.approx(mean, abs=1e-4)
-    assert dataset.train_x.std(dtype=np.float64) == pytest.approx(deviation, abs=1e-4)
+        idx.read(path, (2, 3))
+    path.write_bytes(gzip.compress(GOOD))
+    np.testing.assert_array_equal(idx.read(path, (4, 3)), [[0, 1, 2], [3, 4, 5]])

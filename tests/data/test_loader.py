@@ -139,19 +139,28 @@ def test_a_bad_rest_is_a_clear_error_at_once(done):
         loader.rest(done)
 
 
-def test_the_generator_of_augment_depends_on_seed_pass_and_batch_alone():
-    def drawn(seed):
-        seen = []
-        loader = data.Loader(X, Y, 3, seed=seed, augment=lambda x, generator: seen.append(generator.random()) or x)
-        for _ in range(3):
-            list(loader)
-        return seen
+def drawn(batch_size=3, seed=0, **settings):
+    """Return what augment draws for each sample in three passes, {(pass, sample): number}."""
+    seen = {}
 
-    first, again, other = drawn(0), drawn(0), drawn(1)
-    assert first == again
-    assert len({*first, *other}) == 24, "all are different"
+    def watch(x, generator):
+        for label, number in zip(x[:, 0] / 2, generator.random(len(x)), strict=True):
+            seen[loader.epoch, int(label)] = number
+        return x
+
+    loader = data.Loader(X, Y, batch_size, seed=seed, augment=watch, **settings)
+    for _ in range(3):
+        list(loader)
+    return seen
+
+
+def test_what_augment_draws_depends_on_seed_pass_and_sample_alone():
+    first = drawn()
+    assert len(set(first.values())) == 30, "all are different"
+    assert drawn() == drawn(batch_size=10) == drawn(batch_size=1, shuffle=False) == drawn(prefetch=False) == first
+    assert not set(drawn(seed=1).values()) & set(first.values())
     orders = {np.random.default_rng([0, epoch]).random() for epoch in range(3)}
-    assert not orders & set(first), "the numbers are not those that shuffle"
+    assert not orders & set(first.values()), "the numbers are not those that shuffle"
 
 
 def test_augment_changes_the_inputs_of_its_batch_and_nothing_else():
@@ -167,8 +176,8 @@ def test_augment_changes_the_inputs_of_its_batch_and_nothing_else():
     np.testing.assert_array_equal(y, Y)
     larger = data.Loader(X, Y, 4, augment=lambda x, generator: np.pad(x, ((0, 0), (1, 1))))
     assert next(iter(larger))[0].shape == (4, 4)
-    pixels = data.Loader(X.astype(np.uint8), Y, 4, augment=lambda x, generator: x.astype(np.float32) / 255)
-    assert next(iter(pixels))[0].dtype == np.float32
+    counts = data.Loader(X.astype(np.int16), Y, 4, augment=lambda x, generator: x.astype(np.float32) / 255)
+    assert next(iter(counts))[0].dtype == np.float32
 
 
 @pytest.mark.parametrize(
@@ -209,6 +218,7 @@ def test_the_state_sets_the_pass_and_refuses_other_batches():
         (data.Loader(X, Y, 3, False, seed=8), "shuffle is False, in the state True, seed is 8, in the state 7"),
         (data.Loader(X, Y, 3, seed=7, drop_last=True), "drop_last is True, in the state False"),
         (data.Loader(X, Y, 3, seed=7, augment=noisy), "augment is True, in the state False"),
+        (data.Loader(X, Y, 3, seed=7, blend=lambda x, y, g: (x, y)), "blend is True, in the state False"),
     ):
         with pytest.raises(ValueError, match=f"Loader.load_state_dict: the batches would be others: {message}$"):
             other.load_state_dict(state)
@@ -240,3 +250,46 @@ def test_the_checksum_of_large_data_is_of_rows_spread_over_all_of_it():
             data.Loader(other, np.zeros(5000, int)).load_state_dict(state)
     huge = data.Loader(np.zeros((2, 200_000), np.float32), [0, 1])  # rows larger than what is sampled
     assert huge.state_dict() != data.Loader(np.ones((2, 200_000), np.float32), [0, 1]).state_dict()
+
+
+# ---------------------------------------------------------------- bytes, blends
+
+
+def test_images_of_bytes_become_floats_batch_by_batch():
+    pixels = np.arange(256, dtype=np.uint8).reshape(4, 4, 4, 4)
+    seen = []
+    [(x, y)] = data.Loader(pixels, pixels, 4, shuffle=False, augment=lambda x, g: seen.append(x.dtype) or x)
+    assert x.dtype == y.dtype == seen[0] == np.float32
+    np.testing.assert_array_equal(x, pixels.astype(np.float32) / np.float32(255))
+    np.testing.assert_array_equal(y, x)
+    [(x, y)] = data.Loader(pixels.astype(np.int64), np.arange(4, dtype=np.uint8), 4, shuffle=False)
+    assert (x.dtype, y.dtype) == (np.int64, np.uint8), "other integers and labels stay"
+    assert data.Loader(pixels, pixels).x.dtype == np.uint8
+
+
+def test_a_blend_sees_what_augment_made_and_changes_both():
+    def halve(x, y, generator):
+        assert generator.random(len(x)).shape == (len(x),)
+        return x / 2, np.stack([y, y], axis=1) / 2
+
+    loader = data.Loader(X, Y, 4, shuffle=False, augment=lambda x, g: x + np.float32(2), blend=halve)
+    x, y = next(iter(loader))
+    np.testing.assert_array_equal(x, X[:4] / 2 + 1)
+    np.testing.assert_array_equal(y, [[i / 2] * 2 for i in range(4)])
+
+
+@pytest.mark.parametrize(
+    ("blend", "error", "message"),
+    [
+        (lambda x, y, g: x, TypeError, r"blend returned a ndarray, expected a pair \(x, y\)"),
+        (lambda x, y, g: (x, y, y), TypeError, "blend returned a tuple, expected a pair"),
+        (lambda x, y, g: (x[1:], y), ValueError, r"blend returned the shape \(3, 2\), expected 4 samples"),
+        (lambda x, y, g: (x, y[1:]), ValueError, r"blend returned the shape \(3,\), expected 4 samples"),
+        (lambda x, y, g: (x.astype(float), y), TypeError, "blend returned float64, expected .* float32"),
+    ],
+)
+def test_what_a_blend_must_not_return_is_a_clear_error(blend, error, message):
+    with pytest.raises(error, match=f"Loader: {message}"):
+        next(iter(data.Loader(X, Y, 4, blend=blend)))
+    with pytest.raises(TypeError, match="Loader: blend is 3, expected a callable"):
+        data.Loader(X, Y, blend=3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hypothesis.strategies as st
+import numpy as np
 
 from minidl import ops
 
@@ -11,7 +12,8 @@ from op_cases.samples import Case, Sample, shape
 
 def cross_entropy(data, rng):
     count, classes = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 5))
-    labels = rng.integers(0, classes, count)
+    shares = data.draw(st.booleans())
+    labels = rng.dirichlet(np.ones(classes), count) if shares else rng.integers(0, classes, count)
     smoothing = data.draw(st.sampled_from([0.0, 0.1, 1.0]))
     reduction = data.draw(st.sampled_from(["mean", "sum", "none"]))
     call = lambda x: ops.cross_entropy(x, labels, smoothing, reduction=reduction)

@@ -194,6 +194,13 @@ def zeros(*shape):
         (lambda: ops.cross_entropy(zeros(2, 3), [0, 3]), "labels contain 3, expected class indices 0 to 2"),
         (lambda: ops.cross_entropy(zeros(2, 3), [-1, 0]), "labels contain -1"),
         (lambda: ops.cross_entropy(zeros(2, 3), [0]), r"labels have shape \(1,\), expected \(2,\)"),
+        (
+            lambda: ops.cross_entropy(zeros(2, 3), np.ones((2, 3))),
+            "labels are shares of the classes, expected none neg",
+        ),
+        (lambda: ops.cross_entropy(zeros(1, 3), [[1.5, -0.5, 0.0]]), "labels are shares of the classes"),
+        (lambda: ops.cross_entropy(zeros(1, 2), [[np.nan, 1.0]]), "labels are shares of the classes"),
+        (lambda: ops.cross_entropy(zeros(1, 2), [[1.0, 0.0, 0.0]]), r"labels have shape \(1, 3\), expected \(1,\)"),
         (lambda: ops.cross_entropy(zeros(3), [0]), r"logits have shape \(3,\)"),
         (lambda: ops.cross_entropy(zeros(1, 3), [0], 1.5), "label_smoothing is 1.5"),
         (lambda: ops.cross_entropy(zeros(1, 3), [0], reduction="median"), "reduction is 'median'"),
@@ -252,3 +259,17 @@ def test_empty_batches_pass_pooling_and_upsampling():
 
 def test_gelu_takes_bytes():
     assert ops.gelu(np.array([0, 200], np.uint8)).data.tolist() == [0, 200]
+
+
+def test_shares_of_one_class_are_that_class_for_cross_entropy():
+    rng = np.random.default_rng(0)
+    logits, labels = rng.standard_normal((5, 4)).astype(np.float32), rng.integers(0, 4, 5)
+    for smoothing in (0.0, 0.1):
+        results = []
+        for given in (labels, np.eye(4, dtype=np.float32)[labels], np.eye(4)[labels]):
+            x = ml.Tensor(logits, requires_grad=True)
+            loss = ops.cross_entropy(x, given, smoothing)
+            loss.backward()
+            assert x.grad.dtype == loss.data.dtype == np.float32
+            results.append([loss.item(), *x.grad.ravel()])
+        np.testing.assert_allclose(results[1:], [results[0]] * 2, rtol=1e-6, atol=1e-8)

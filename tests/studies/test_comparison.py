@@ -201,7 +201,7 @@ def test_the_tuning_budget_is_printed(small_digits, tmp_path, capsys):
     ],
 )
 def test_errors_of_the_command_are_one_line(arguments, message, capsys, monkeypatch, tmp_path):
-    monkeypatch.delenv("MINIDL_DATA", raising=False)
+    monkeypatch.setenv("MINIDL_DATA", str(tmp_path / "missing"))
     assert main(["compare", "--out", str(tmp_path), *arguments]) == 1
     captured = capsys.readouterr()
     assert captured.err.startswith(message)

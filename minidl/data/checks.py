@@ -1,0 +1,35 @@
+"""What images and labels must be, whoever brings them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def images(x: Any, who: str) -> Any:
+    """Return images as an array (N, …), uint8 or floating-point, or raise in the name of `who`."""
+    x = np.asarray(x)
+    if x.dtype != np.uint8 and x.dtype.kind != "f":
+        raise TypeError(f"{who} has dtype {x.dtype}, expected uint8 (0…255) or floats ([0, 1])")
+    if x.ndim < 2 or 0 in x.shape:
+        raise ValueError(f"{who} has shape {x.shape}, expected (N, height, width, channels) and none of them 0")
+    if x.dtype.kind == "f" and not np.isfinite(x).all():
+        raise ValueError(f"{who} contains NaN or infinite values, the first at {_first(~np.isfinite(x))}")
+    return x
+
+
+def labels(y: Any, classes: int, who: str) -> Any:
+    """Return class indices as an array (N,) of int64, or raise in the name of `who`."""
+    y = np.asarray(y)
+    if y.dtype.kind not in "iu" or y.ndim != 1:
+        raise TypeError(f"{who} has dtype {y.dtype} and shape {y.shape}, expected (N,) integers, the class indices")
+    wrong = (y < 0) | (y >= classes)
+    if wrong.any():
+        first = int(wrong.argmax())
+        raise ValueError(f"{who}: label {y[first]} at {first}, expected 0 … {classes - 1}")
+    return y.astype(np.int64, copy=False)
+
+
+def _first(wrong: Any) -> list[int]:
+    return [int(i) for i in np.unravel_index(int(wrong.argmax()), wrong.shape)]

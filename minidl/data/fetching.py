@@ -1,0 +1,146 @@
+"""Downloading datasets into the user's cache: whole files with the right checksum, or none."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from minidl.data import places
+from minidl.data.sources import Download, Source
+from minidl.files import replacing, writable_folder
+
+TIMEOUT = 10, 60  # seconds until there is a connection, and between two pieces
+CHUNK = 1 << 16
+
+
+def fetch(source: Source, *, quiet: bool = False) -> Path:
+    """Download those files of a dataset that are not in the cache yet, and return the folder that holds them.
+
+    Of several processes that fetch the same at once, one does and the others wait. A file appears under its name when
+    it is complete and its checksum is right.
+
+    Raises
+    ------
+    ConnectionError
+        If a file cannot be had: naming it, the folder to put it in and the environment variable.
+    ValueError
+        If what came has another checksum: naming the file, the checksum that was expected and the one that it has.
+    OSError
+        If it cannot be written, as on a full disk.
+    """
+    folder = writable_folder(places.cache() / source.name, "data.fetch")
+    with _alone(folder, quiet):
+        for file in source.downloads:
+            if not (folder / file.name).is_file():
+                _download(source, file, folder, quiet)
+    return folder
+
+
+def _download(source: Source, file: Download, folder: Path, quiet: bool) -> None:
+    import pooch
+    import requests
+
+    reasons = []
+    for url in file.urls:
+        # no Accept-Encoding, or a server might unpack the .gz on its way
+        get = pooch.HTTPDownloader(chunk_size=CHUNK, timeout=TIMEOUT, headers={"Accept-Encoding": "identity"})
+        try:
+            with replacing(folder / file.name) as temporary:
+                with temporary.open("wb") as sink, _progress(file, quiet) as advance:
+                    received = _Received(sink, file, advance)
+                    get(url, received, None)
+                received.check(url)
+            return
+        except (requests.RequestException, ValueError) as error:
+            if isinstance(error, _WrongContentError):
+                raise
+            reasons.append(f"{url}: {error}")
+        except OSError as error:
+            raise OSError(error.errno, f"data.fetch: cannot write {folder / file.name}: {error.strerror}") from error
+    raise ConnectionError(
+        f"data.fetch: cannot download {file.name} of {source.name!r} ({'; '.join(reasons)}). Without a network, put "
+        f"{file.name} into the folder {folder}, or set the environment variable MINIDL_DATA to a folder that holds "
+        f"{source.name}/{file.name}"
+    )
+
+
+class _WrongContentError(ValueError):
+    """What came is not the file."""
+
+
+class _Received:
+    """Takes what is downloaded, counts it and computes its checksum as it comes."""
+
+    def __init__(self, sink: IO[bytes], file: Download, advance: Any) -> None:
+        self.sink, self.file, self.advance = sink, file, advance
+        self.size = 0
+        self.hash = hashlib.new(file.checksum.split(":")[0], usedforsecurity=False)
+
+    def write(self, chunk: bytes) -> None:
+        self.size += len(chunk)
+        if self.size > self.file.size:
+            raise _WrongContentError(
+                f"data.fetch: {self.file.name} is more than {self.file.size:,} bytes long, which is what was expected"
+            )
+        self.sink.write(chunk)
+        self.hash.update(chunk)
+        self.advance(len(chunk))
+
+    def flush(self) -> None:
+        """Do nothing: it is asked for after every piece, and the file is flushed when it is complete."""
+
+    def check(self, url: str) -> None:
+        got = f"{self.hash.name}:{self.hash.hexdigest()}"
+        if got != self.file.checksum:
+            raise _WrongContentError(
+                f"data.fetch: {self.file.name} from {url} has the checksum {got} ({self.size:,} bytes), expected "
+                f"{self.file.checksum} ({self.file.size:,} bytes); it was not kept"
+            )
+
+
+@contextlib.contextmanager
+def _alone(folder: Path, quiet: bool) -> Iterator[None]:
+    """Wait until no other process is fetching into the folder. The lock is the folder's: no file is left behind."""
+    try:
+        import fcntl
+    except ImportError:  # not on this system: two may fetch the same file, and the last one's stays
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not quiet:
+                print(f"waiting for another process that is fetching into {folder}", file=sys.stderr)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError:  # some network file systems cannot
+            pass
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _progress(file: Download, quiet: bool) -> Iterator[Any]:
+    """Show how far the download is: a bar on a terminal, one line elsewhere."""
+    if quiet:
+        yield lambda count: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        print(f"fetching {file.name} ({file.size / 1e6:,.1f} MB)", file=sys.stderr)
+        yield lambda count: None
+        return
+    columns = TextColumn(file.name), BarColumn(), DownloadColumn(), TransferSpeedColumn()
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(file.name, total=file.size)
+        yield lambda count: bar.advance(task, count)
