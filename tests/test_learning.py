@@ -33,3 +33,11 @@ def test_lenet5_learns_the_enlarged_digits_to_98_percent():
 def test_lenet5_learns_mnist_to_98_5_percent_in_3_epochs():
     accuracy = train_lenet5(data.load("mnist"), epochs=3, batch_size=64, rate=0.003, dropout=0, loss=nn.CrossEntropy())
     assert accuracy >= 0.985
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_lenet5_learns_fashion_mnist_to_88_percent_in_3_epochs():
+    fashion = data.load("fashion-mnist")
+    accuracy = train_lenet5(fashion, epochs=3, batch_size=32, rate=0.003, dropout=0, loss=nn.CrossEntropy())
+    assert accuracy >= 0.88

@@ -40,6 +40,10 @@ class Callback:
     def on_start(self, trainer: Trainer) -> None:
         """Before the first step of a `fit`; if it goes on from a checkpoint, the trainer stands there already."""
 
+    def on_batch(self, trainer: Trainer, x: Any, y: Any) -> tuple[Any, Any]:
+        """Before a step: return the inputs and labels to make it with. The arrays given stay as they are."""
+        return x, y
+
     def on_step(self, trainer: Trainer) -> None:
         """After a step; `trainer.history.steps[-1]` is its record."""
 
@@ -77,6 +81,20 @@ def start(callback: Callback, trainer: Trainer) -> None:
     if missing:
         kind = type(callback).__name__
         raise ValueError(f"{kind}: state names {', '.join(missing)}, not set by on_start; set it there or in __init__")
+
+
+def changed_batch(callbacks: Sequence[Callback], trainer: Trainer, x: Any, y: Any) -> tuple[Any, Any]:
+    """Return the batch as the callbacks make it, one after the other."""
+    for callback in callbacks:
+        made = callback.on_batch(trainer, x, y)
+        if not isinstance(made, tuple) or len(made) != 2:
+            kind = type(made).__name__
+            raise TypeError(f"{type(callback).__name__}.on_batch returned {kind}, expected a pair (x, y)")
+        x, y = made
+        if len(x) != len(y) or not len(x):
+            sizes = f"{len(x)} inputs and {len(y)} labels"
+            raise ValueError(f"{type(callback).__name__}.on_batch returned {sizes}, expected as many of both, not 0")
+    return x, y
 
 
 def states_of(callbacks: Sequence[Callback]) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from minidl.graph import no_grad
 from minidl.ops.arguments import positive_integer
 from minidl.optim import Optimizer
 from minidl.tensor import Tensor
-from minidl.training.callbacks import Callback, Checkpoint, ProgressBar, assigned, start, states_of
+from minidl.training.callbacks import Callback, Checkpoint, ProgressBar, assigned, changed_batch, start, states_of
 from minidl.training.checkpoint import frozen_names, load_checkpoint
 from minidl.training.checks import check_learned, check_parts
 from minidl.training.diagnosis import NonFiniteLossError, Rewind, first_non_finite
@@ -206,8 +206,7 @@ class Trainer:
         for x, y in train.rest(totals.batches) if totals.batches else train:
             if self._ending and totals.batches:  # at least one, or the epoch would have no mean to record
                 break
-            loss, outputs = self._step(x, y)
-            totals.add(loss, outputs, y)
+            totals.add(*self._step(x, y))
             totals.seconds += time.perf_counter() - began
             self._tell("on_step")
             began = time.perf_counter()
@@ -215,15 +214,17 @@ class Trainer:
             self.stop("interrupted")  # if there is no reason yet: what on_stop saves must be final
             self._tell("on_stop")
 
-    def _step(self, x: Any, y: Any) -> tuple[float, Any]:
+    def _step(self, x: Any, y: Any) -> tuple[float, Any, Any]:
+        """Make a step; return the loss, the main output and the labels of its batch."""
         self._rewind.mark()
+        x, y = changed_batch(self.callbacks, self, x, y)
         rate = self.optimizer.rate
         outputs: Any = None
 
         def closure() -> float:
             nonlocal outputs
             outputs = self.model(x)
-            loss = self._loss(outputs, y)
+            loss = self.compute_loss(outputs, y)
             value = loss.item()
             if not math.isfinite(value):
                 raise self._failure(value, x)
@@ -234,7 +235,7 @@ class Trainer:
         self.steps_done += 1
         step = {"step": len(self.history.steps) + 1, "epoch": len(self.history.epochs) + 1, "loss": loss, "rate": rate}
         self.history.steps.append(step)
-        return loss, nn.main_output(outputs).data
+        return loss, nn.main_output(outputs).data, y
 
     def _end_epoch(self, totals: EpochTotals) -> None:
         record: dict[str, Any] = {"epoch": len(self.history.epochs) + 1} | totals.means()
@@ -259,7 +260,8 @@ class Trainer:
         self._rewind.back()
         return NonFiniteLossError(len(self.history.steps) + 1, len(self.history.epochs) + 1, loss, where)
 
-    def _loss(self, outputs: Any, labels: Any) -> Tensor:
+    def compute_loss(self, outputs: Any, labels: Any) -> Tensor:
+        """Return the loss of a batch, as it is at this point of the training."""
         if isinstance(self.loss, nn.Loss):
             return self.loss(outputs, labels, self.steps_done / max(1, self.steps_per_epoch * self.epochs))
         return self.loss(outputs, labels)
@@ -290,7 +292,7 @@ class Trainer:
         with nn.evaluating(self.model):
             for x, y in _as_loader(batches, 256):
                 outputs = self.model(x)
-                totals.add(self._loss(outputs, y).item(), nn.main_output(outputs).data, y)
+                totals.add(self.compute_loss(outputs, y).item(), nn.main_output(outputs).data, y)
         return totals.means()
 
     # -- saving and loading
