@@ -56,5 +56,16 @@ def blur(x: Any, n: int, mode: str = "reflect") -> Any:
     for start in range(0, len(x), BLOCK):
         part = slice(start, start + BLOCK)
         images = x[part] / xp.float32(255) if x.dtype == xp.uint8 else x[part]
-        blurred[part] = images if n == 1 else ndimage.uniform_filter(images, size=(1, n, n, 1), mode=mode)
+        blurred[part] = images if n == 1 else _filtered(ndimage, images, n, mode)
     return blurred
+
+
+def _filtered(ndimage: Any, images: Any, n: int, mode: str) -> Any:
+    """Return means of windows, none of which is outside of the values that it is the mean of, as rounding would do."""
+    if len(images) == 0:
+        return images
+    low, high = images.min(), images.max()
+    if mode == "constant":
+        low, high = min(low, 0), max(high, 0)
+    means = ndimage.uniform_filter(images, size=(1, n, n, 1), mode=mode)
+    return means.clip(low, high, out=means)

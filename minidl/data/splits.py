@@ -41,6 +41,12 @@ class Splits:
     number: int
     held_out: Callable[[], Iterable[Any]] = field(repr=False)  # makes the held-out parts anew
 
+    def __repr__(self) -> str:  # of a number that may have more digits than Python writes
+        return f"{self.kind} of {self.samples:,} samples"
+
+    def __bool__(self) -> bool:
+        return True
+
     def __len__(self) -> int:
         return self.number
 
@@ -195,8 +201,8 @@ def stratified(labels: Any, fraction: float, *, seed: int = 0) -> Any:
     """Pick a part of the samples that holds the classes in the same proportions.
 
     Each class gives every (1 / fraction)-th of its samples, in a random order and from a random start: so many as the
-    fraction says, up to one, and a class of a single sample is in the part as often as it should be. The parts of one
-    seed are nested: the quarter contains the eighth.
+    fraction says, up to one; where many classes are rare, the common ones give or take a few, and a class of a single
+    sample is in the part as often as it should be. The parts of one seed are nested: the quarter contains the eighth.
 
     Parameters
     ----------
@@ -215,8 +221,8 @@ def stratified(labels: Any, fraction: float, *, seed: int = 0) -> Any:
         If the part would be empty.
     """
     labels = _labels(labels, "stratified")
-    if not 0 < fraction <= 1:
-        raise ValueError(f"stratified: fraction is {fraction}, expected a number above 0 and at most 1")
+    if not isinstance(fraction, (int, float, np.floating)) or not 0 < fraction <= 1:
+        raise ValueError(f"stratified: fraction is {fraction!r}, expected a number above 0 and at most 1")
     size = round(len(labels) * fraction)
     if size == 0:
         raise ValueError(f"stratified: fraction is {fraction}, which leaves nothing of {len(labels)} samples")
@@ -235,21 +241,22 @@ def stratified(labels: Any, fraction: float, *, seed: int = 0) -> Any:
 
 def _integer(value: Any, least: int, who: str, name: str) -> None:
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{who}: {name} is {value!r}, expected an integer of at least {least}")
+        raise ValueError(f"{who}: {name} is {value!r:.60}, expected an integer of at least {least}")
 
 
 def _held_count(count: int, fraction: float, who: str) -> int:
     _integer(count, 2, who, "count")
-    if not 0 < fraction < 1:
-        raise ValueError(f"{who}: fraction is {fraction}, expected a number between 0 and 1")
+    if not isinstance(fraction, (int, float, np.floating)) or not 0 < fraction < 1:
+        raise ValueError(f"{who}: fraction is {fraction!r}, expected a number between 0 and 1")
     return min(max(1, round(count * fraction)), count - 1)
 
 
 def _order(count: int, k: int, seed: int | None, who: str) -> Any:
     """Return the order in which the samples are dealt to k folds."""
     _integer(k, 2, who, "k")
-    if not isinstance(count, (int, np.integer)) or count < k:
-        raise ValueError(f"{who}: there are {count!r} samples, expected at least one for each of {k} folds")
+    _integer(count, 1, who, "count")
+    if count < k:
+        raise ValueError(f"{who}: there are {count} samples, expected at least one for each of {k} folds")
     if seed is None:
         return np.arange(count)
     return np.random.default_rng(check_seed(seed, who)).permutation(count)
@@ -257,8 +264,11 @@ def _order(count: int, k: int, seed: int | None, who: str) -> Any:
 
 def _labels(labels: Any, who: str) -> Any:
     labels = np.asarray(labels)
+    if labels.dtype == object and all(isinstance(label, str) for label in labels.flat):
+        labels = labels.astype(str)
     if labels.ndim != 1 or not len(labels) or labels.dtype.kind not in "iubUS":
         raise ValueError(
-            f"{who}: labels have shape {labels.shape} and dtype {labels.dtype}, expected class indices (N,), not empty"
+            f"{who}: labels have shape {labels.shape} and dtype {labels.dtype}, expected integers or strings (N,), "
+            "not empty"
         )
     return labels

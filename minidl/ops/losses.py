@@ -46,7 +46,7 @@ def cross_entropy(logits, labels, label_smoothing=0.0, *, reduction="mean"):
     shifted = logits - logits.max(axis=1, keepdims=True)
     if shares:
         labels = labels.astype(logits.dtype, copy=False)
-        expected = (labels * shifted).sum(axis=1)
+        expected = (labels * xp.where(labels > 0, shifted, 0)).sum(axis=1)  # a share of 0 also of −∞
     else:
         expected = shifted[rows, labels]  # Σⱼ qᵢⱼ xᵢⱼ, up to the shift
     if label_smoothing:

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from minidl.training.trainer import Trainer
 
 Range = tuple[float, float]
+ROUNDING = 1e-6  # by which inputs may leave their range, as a share of it: filters and interpolation round
+
+
+class _NonFiniteGradientError(ValueError):
+    pass
 
 
 def fgsm(
@@ -71,7 +76,8 @@ def fgsm(
     if x.dtype.kind != "f":
         raise TypeError(f"fgsm: x has dtype {x.dtype}, expected floating-point numbers; divide images of bytes by 255")
     low, high = _checked_range(within, "fgsm")
-    if x.size and not (low <= x.min() and x.max() <= high):
+    rounding = 0 if within is None else ROUNDING * (high - low)
+    if x.size and not (low - rounding <= x.min() and x.max() <= high + rounding):
         what = f"x reaches from {float(x.min()):.3g} to {float(x.max()):.3g}, outside of the range {low:g} to {high:g}"
         raise ValueError(f"fgsm: {what}; give its own as `within`, or None if there is none")
     inputs = Tensor(x, requires_grad=True)
@@ -79,7 +85,9 @@ def fgsm(
         (nn.CrossEntropy() if loss is None else loss)(model(inputs), y).backward()
     gradient = xp.zeros_like(x) if inputs.grad is None else inputs.grad
     if not xp.isfinite(gradient).all():
-        raise ValueError("fgsm: the gradient of the loss with respect to x contains NaN or infinite values")
+        raise _NonFiniteGradientError(
+            "fgsm: the gradient of the loss with respect to x contains NaN or infinite values"
+        )
     return xp.clip(x + x.dtype.type(eps) * xp.sign(gradient), low, high)
 
 
@@ -111,7 +119,10 @@ class AdversarialNoise(Callback):
     def on_batch(self, trainer: Trainer, x: Any, y: Any) -> tuple[Any, Any]:
         count = max(1, round(len(x) * self.share))
         changed = x.copy()
-        changed[:count] = fgsm(trainer.model, x[:count], y[:count], self.eps, trainer.compute_loss, within=self.within)
+        loss, within = trainer.compute_loss, self.within
+        # A step with a gradient that is not finite fails, and says where it began.
+        with contextlib.suppress(_NonFiniteGradientError):
+            changed[:count] = fgsm(trainer.model, x[:count], y[:count], self.eps, loss, within=within)
         return changed, y
 
 

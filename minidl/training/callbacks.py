@@ -90,6 +90,11 @@ def changed_batch(callbacks: Sequence[Callback], trainer: Trainer, x: Any, y: An
         if not isinstance(made, tuple) or len(made) != 2:
             kind = type(made).__name__
             raise TypeError(f"{type(callback).__name__}.on_batch returned {kind}, expected a pair (x, y)")
+        for name, new, old in zip(("inputs", "labels"), made, (x, y), strict=True):
+            kind = getattr(new, "dtype", type(new).__name__)
+            if not hasattr(new, "ndim") or (old.dtype.kind == "f" and kind != old.dtype):
+                who = f"{type(callback).__name__}.on_batch"
+                raise TypeError(f"{who} returned {name} of {kind}, expected an array of {old.dtype}, as it was given")
         x, y = made
         if len(x) != len(y) or not len(x):
             sizes = f"{len(x)} inputs and {len(y)} labels"

@@ -33,7 +33,8 @@ class ProgressiveSharpening(Callback):
     Raises
     ------
     ValueError
-        From `fit`, if it has too few epochs to come to the originals, or the inputs are no images (B, H, W, C).
+        From `fit`, if it has too few epochs to come to the originals, if the inputs are no images (B, H, W, C), or if
+        the run that it resumes had other stages.
 
     Notes
     -----
@@ -47,6 +48,8 @@ class ProgressiveSharpening(Callback):
     >>> sharpening = training.ProgressiveSharpening(k=4, epochs_per_stage=2)  # 6 epochs blurred
     >>> training.Trainer(model, optimizer, callbacks=[sharpening]).fit(train, epochs=20)
     """
+
+    state = ("k", "epochs_per_stage", "mode")
 
     def __init__(self, k: int, epochs_per_stage: int = 1, mode: str = "reflect") -> None:
         self.k = positive_integer(k, "ProgressiveSharpening", "k")
@@ -74,3 +77,14 @@ class ProgressiveSharpening(Callback):
 
     def on_epoch(self, trainer: Trainer) -> None:
         trainer.history.epochs[-1]["blur"] = self.width(trainer.epoch)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Raise unless these are the settings here: the stages of a run stay."""
+        differ = [
+            f"{name} is {vars(self)[name]!r}, in the run {state[name]!r}"
+            for name in self.state
+            if name in state and state[name] != vars(self)[name]
+        ]
+        if differ:
+            raise ValueError(f"ProgressiveSharpening.load_state_dict: {', '.join(differ)}")
+        super().load_state_dict(state)

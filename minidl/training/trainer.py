@@ -140,7 +140,8 @@ class Trainer:
         ValueError
             If the optimizer holds nothing but frozen parameters. If that file is damaged, or from another model,
             optimizer, schedule, other data or an earlier fit of this Trainer; or if other layers are frozen than were
-            when that run began. Weights, states and history are then as before.
+            when that run began. Weights, states and history are then as before; but what a callback refuses in its
+            `on_start`, it refuses when the file has been loaded.
 
         Warns
         -----

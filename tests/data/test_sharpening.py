@@ -39,6 +39,16 @@ def test_each_pixel_is_the_mean_of_its_window(n, size, channels, mode, seed):
     assert not np.shares_memory(blurred, x)
 
 
+@pytest.mark.parametrize("mode", sharpening.MODES)
+def test_no_mean_is_outside_of_the_values(mode, rng):
+    x = (rng.random((40, 9, 9, 1)) * (rng.random((40, 9, 9, 1)) < 0.2)).astype(np.float32)
+    for n in (2, 3, 5):
+        blurred = sharpening.blur(x, n, mode)
+        assert 0 <= blurred.min() <= blurred.max() <= x.max()
+    assert sharpening.blur(x[:0], 3, mode).shape == (0, 9, 9, 1)
+    assert sharpening.blur(x + 1, 3, "constant").min() < 1
+
+
 def test_an_even_window_reaches_further_up_and_to_the_left():
     x = np.zeros((1, 5, 5, 1))
     x[0, 2, 2, 0] = 4

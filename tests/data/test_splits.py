@@ -205,9 +205,15 @@ def test_very_many_splits_are_made_one_at_a_time():
     assert made.number == math.comb(1000, 20)
     _, held = next(iter(made))
     assert held.tolist() == list(range(20))
-    assert repr(made).startswith("Splits(kind='leave_p_out', samples=1000, number=3394828")
+    assert repr(splits.leave_p_out(20_000, 10_000)) == "leave_p_out of 20,000 samples"
+    assert made
     with pytest.raises(OverflowError):
         len(made)
+
+
+def test_labels_may_be_strings_in_an_array_of_objects():
+    labels = np.array(["cat", "dog", "cat", "dog"], object)
+    assert splits.stratified(labels, 0.5).tolist() == splits.stratified([0, 1, 0, 1], 0.5).tolist()
 
 
 @pytest.mark.parametrize(
@@ -218,14 +224,15 @@ def test_very_many_splits_are_made_one_at_a_time():
             ValueError,
             "k_fold: there are 9 samples, expected at least one for each of 10 folds",
         ),
-        (lambda: splits.k_fold(9.0, 3), ValueError, "k_fold: there are 9.0 samples"),
+        (lambda: splits.k_fold(9.0, 3), ValueError, "k_fold: count is 9.0, expected an integer"),
+        (lambda: splits.hold_out(10, "0.3"), ValueError, "hold_out: fraction is '0.3', expected a number"),
         (lambda: splits.k_fold(9, 1), ValueError, "k_fold: k is 1, expected an integer of at least 2"),
         (lambda: splits.k_fold(9, 2.0), ValueError, "k_fold: k is 2.0"),
         (lambda: splits.k_fold(9, 3, seed=-1), ValueError, "k_fold: seed is -1"),
         (lambda: splits.k_fold(9, 3, seed="x"), TypeError, "k_fold: seed is 'x'"),
         (lambda: splits.stratified_k_fold([0, 0, 1], 1), ValueError, "stratified_k_fold: k is 1"),
         (lambda: splits.stratified_k_fold([[0], [1]], 2), ValueError, r"labels have shape \(2, 1\) and dtype int64"),
-        (lambda: splits.stratified_k_fold([0.5, 1], 2), ValueError, "dtype float64, expected class indices"),
+        (lambda: splits.stratified_k_fold([0.5, 1], 2), ValueError, "dtype float64, expected integers or strings"),
         (lambda: splits.stratified([], 0.5), ValueError, r"stratified: labels have shape \(0,\)"),
         (lambda: splits.stratified([0, 1], 0), ValueError, "stratified: fraction is 0, expected a number above 0"),
         (lambda: splits.stratified([0, 1], 1.5), ValueError, "stratified: fraction is 1.5"),

@@ -273,3 +273,15 @@ def test_shares_of_one_class_are_that_class_for_cross_entropy():
             assert x.grad.dtype == loss.data.dtype == np.float32
             results.append([loss.item(), *x.grad.ravel()])
         np.testing.assert_allclose(results[1:], [results[0]] * 2, rtol=1e-6, atol=1e-8)
+
+
+def test_a_share_of_0_is_0_times_a_logit_of_minus_infinity():
+    logits, labels = np.array([[0.5, -np.inf, 1.0]]), np.array([2])
+    losses = []
+    for given in (labels, np.eye(3)[labels]):
+        x = ml.Tensor(logits, requires_grad=True)
+        loss = ops.cross_entropy(x, given)
+        loss.backward()
+        losses.append([loss.item(), *x.grad.ravel()])
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-12)
+    assert np.isfinite(losses).all()

@@ -172,3 +172,25 @@ def test_training_with_adversarial_noise_makes_a_network_robust():
     assert plain_attacked < plain - 0.3, "the attack works"
     assert robust_attacked > plain_attacked + 0.15, "the defence works"
     assert robust > 0.93
+
+
+def test_inputs_may_leave_their_range_by_rounding(batch):
+    x, y = batch
+    x[0, 0, 0] = -1e-9
+    assert training.fgsm(network(), x, y, 0.1).min() == 0
+    x[0, 0, 0] = -1e-3
+    with pytest.raises(ValueError, match=r"fgsm: x reaches from -0.001 to"):
+        training.fgsm(network(), x, y, 0.1)
+
+
+def test_a_training_that_diverges_says_so_as_without_the_noise(rng):
+    x, y = rng.random((24, 6)).astype(np.float32), rng.integers(0, 3, 24)
+    messages = []
+    for callbacks in ([], [training.AdversarialNoise(0.1)]):
+        ml.manual_seed(0)
+        model = models.mlp([6, 5, 3])
+        trainer = training.Trainer(model, optim.SGD(model, lr=1e25), callbacks=callbacks, progress=False)
+        with np.errstate(all="ignore"), pytest.raises(training.NonFiniteLossError) as caught:
+            trainer.fit(data.Loader(x, y, 8))
+        messages.append(str(caught.value))
+    assert all("layer" in message for message in messages)

@@ -49,6 +49,9 @@ def test_callbacks_change_the_batch_one_after_the_other(points):
         (lambda x, y: x, TypeError, r"Changing.on_batch returned ndarray, expected a pair \(x, y\)"),
         (lambda x, y: None, TypeError, "Changing.on_batch returned NoneType"),
         (lambda x, y: (x, y, 1), TypeError, "Changing.on_batch returned tuple"),
+        (lambda x, y: (x.astype(np.float64), y), TypeError, "returned inputs of float64, expected an array of float32"),
+        (lambda x, y: (255 * x.astype(np.uint8), y), TypeError, "returned inputs of uint8, expected an array of"),
+        (lambda x, y: (x.tolist(), y), TypeError, "returned inputs of list, expected an array of float32"),
         (lambda x, y: (x, y[1:]), ValueError, "Changing.on_batch returned 8 inputs and 7 labels, expected as many"),
         (lambda x, y: (x[:0], y[:0]), ValueError, "returned 0 inputs and 0 labels"),
     ],
@@ -150,6 +153,14 @@ def test_a_resumed_run_is_in_its_stage(tmp_path, at):
     for name, value in whole.model.state_dict().items():
         np.testing.assert_array_equal(again.model.state_dict()[name], value)
     assert again.history.column("blur") == whole.history.column("blur")
+
+
+def test_a_resumed_run_must_have_the_same_stages(tmp_path):
+    path = tmp_path / "run.safetensors"
+    sharpened(k=2, stage=1, epochs=2, callbacks=[training.Checkpoint(path)])
+    for settings, message in (({"k": 3, "stage": 1}, "k is 3, in the run 2"), ({"k": 2, "stage": 2}, "stage is 2, in")):
+        with pytest.raises(ValueError, match=message):
+            sharpened(**settings, epochs=5, resume=path)
 
 
 def test_bad_settings_are_clear_errors():
