@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
 import importlib.util
 import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -179,6 +181,17 @@ def manual_seed(seed: int) -> np.random.Generator:
 def default_generator() -> np.random.Generator:
     """Return this thread's default random generator, which `manual_seed` restarts."""
     return _default.generator
+
+
+@contextlib.contextmanager
+def seeded(seed: Sequence[int]) -> Iterator[None]:
+    """Let this thread's default generator be a new one, from these numbers, in this context."""
+    before = _default.generator
+    _default.generator = np.random.default_rng(seed)
+    try:
+        yield
+    finally:
+        _default.generator = before
 
 
 def check_generator(generator: Any, who: str) -> np.random.Generator | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 WIDTH = 160  # at most
 
@@ -25,7 +26,8 @@ def as_text(
         A line above the table.
     headings : sequence of str
     rows : iterable of sequences of str
-        As many cells as headings; columns are aligned at the right.
+        As many cells as headings; columns are aligned at the right. Where a line would be longer than `WIDTH`, the
+        widest columns are cut and end in "…".
     total : sequence of str, optional
         A last row, below a line.
     more : int, default 0
@@ -36,20 +38,30 @@ def as_text(
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(_cell(heading), justify="right")
     for row in rows:
-        table.add_row(*map(Text, row))  # as they are: a name may look like markup
+        table.add_row(*map(_cell, row))
     if more:
         table.add_row(f"… {more:,} more")
     if total is not None:
         table.add_section()
-        table.add_row(*map(Text, total))
-    console = Console(file=io.StringIO(), width=WIDTH)
+        table.add_row(*map(_cell, total))
+    # The same text everywhere: else the console finds out about notebooks, and colours that the environment asks for.
+    console = Console(file=io.StringIO(), width=WIDTH, color_system=None, force_terminal=False, force_jupyter=False)
     with console.capture() as captured:
         console.print(table)
     lines = [title, *(line.rstrip() for line in captured.get().splitlines()), caption]
     return "\n".join(line for line in lines if line)
+
+
+def _cell(text: str) -> Any:
+    """Return text as it is, for a name may look like markup, on one line.
+
+    It is the cell that forbids to wrap, and not its column: of such columns all would be cut alike, down to nothing.
+    """
+    from rich.text import Text
+
+    return Text(text, no_wrap=True, overflow="ellipsis")

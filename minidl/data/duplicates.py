@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -116,16 +117,20 @@ def duplicates(x: Any, labels: Any = None, *, similarity: float = 0.99) -> Dupli
     equal ones.
     """
     x = np.asarray(to_numpy(x))
-    if x.ndim != 4 or x.dtype.kind not in "fu" or not x.size:
-        raise ValueError(f"duplicates: x has shape {x.shape} and dtype {x.dtype}, expected images (N, H, W, C)")
+    if x.dtype.kind not in "fu":
+        raise TypeError(f"duplicates: x has dtype {x.dtype}, expected uint8 or floating-point numbers")
+    if x.ndim != 4 or not x.size:
+        raise ValueError(f"duplicates: x has shape {x.shape}, expected images (N, H, W, C)")
     if x.dtype.kind == "f" and not np.isfinite(x).all():
         raise ValueError("duplicates: x contains NaN or infinite values")
     if labels is not None:
         labels = np.asarray(to_numpy(labels))
         if labels.shape != x.shape[:1]:
             raise ValueError(f"duplicates: labels have shape {labels.shape}, expected {x.shape[:1]}")
+    if not isinstance(similarity, Real) or isinstance(similarity, bool):
+        raise TypeError(f"duplicates: similarity is {similarity!r}, expected a number")
     if not 0 < similarity <= 1:
-        raise ValueError(f"duplicates: similarity is {similarity}, expected a number above 0 and at most 1")
+        raise ValueError(f"duplicates: similarity is {similarity!r}, expected a number in (0, 1]")
     twin = _equal(x)  # for each image the first one that equals it
     links = [np.stack([twin, np.arange(len(x))], axis=1)[twin < np.arange(len(x))]]
     values = [np.ones(len(links[0]))]

@@ -132,11 +132,15 @@ class Loader:
             np.random.default_rng([self.seed, epoch]).shuffle(order)
 
         def make(i: int) -> Batch:
-            return self._batch(order[i * self.batch_size : (i + 1) * self.batch_size], epoch)
+            rows = order[i * self.batch_size : (i + 1) * self.batch_size]
+            if not changing:
+                return self._batch(rows, epoch)
+            with backend.seeded([self.seed, epoch, i]):  # for changes that draw from the thread's own generator
+                return self._batch(rows, epoch)
 
         places = range(first, len(self))
         changing = self.augment is not None or self.blend is not None
-        return one_ahead(make, places) if self.prefetch and changing else map(make, places)
+        return one_ahead(make, places) if self.prefetch and changing else (make(i) for i in places)
 
     def _batch(self, rows: Any, epoch: int) -> Batch:
         x, y = (_as_floats(backend.asarray(values[rows])) for values in (self.x, self.y))

@@ -15,18 +15,14 @@ from minidl import backend
 def one_ahead(make: Callable[[int], tuple[Any, ...]], places: Sequence[int]) -> Iterator[tuple[Any, ...]]:
     """Yield make(i) for every place i, of which the next is being made in a thread while the last is used.
 
-    What it raises, is raised when its turn comes, with its own traceback. When the generator ends, is closed or raises,
-    no thread is left.
+    What it raises, is raised when its turn comes, with its own traceback. No thread outlives what it makes: a generator
+    that is left does not wait for it, because the garbage collector may close one in any thread, this one included.
     """
     ahead = None
-    try:
-        for n, i in enumerate(places):
-            made = make(i) if ahead is None else ahead.result()
-            ahead = _Ahead(make, places[n + 1]) if n + 1 < len(places) else None
-            yield tuple(map(backend.asarray, made))  # the device may have been changed since
-    finally:
-        if ahead is not None:
-            ahead.wait()
+    for n, i in enumerate(places):
+        made = make(i) if ahead is None else ahead.result()
+        ahead = _Ahead(make, places[n + 1]) if n + 1 < len(places) else None
+        yield tuple(map(backend.asarray, made))  # the device may have been changed since
 
 
 class _Ahead:
@@ -40,18 +36,13 @@ class _Ahead:
         self.make, self.i = make, i
         self.made: Any = None
         self.error: BaseException | None = None
-        self.process = os.getpid()
+        self.done = threading.Event()  # not Thread.join, which Ctrl-C makes believe that the thread has ended
+        self.process = os.getpid()  # a fork has no threads but the one that called it
         context, device = contextvars.copy_context(), _chosen_device()
-        self.thread = threading.Thread(target=context.run, args=(self._run, device), name=f"minidl-batch-{i}")
         try:
-            self.thread.start()
+            threading.Thread(target=context.run, args=(self._run, device), name=f"minidl-batch-{i}").start()
         except RuntimeError:  # no more threads: the limit of the system, or the interpreter is ending
             self.process = 0
-
-    def wait(self) -> None:
-        """Return when no thread is making it."""
-        if self.process == os.getpid():  # a fork has no threads but the one that called it
-            self.thread.join()
 
     def _run(self, device: Any) -> None:
         try:
@@ -59,11 +50,13 @@ class _Ahead:
                 self.made = self.make(self.i)
         except BaseException as error:
             self.error = error
+        finally:
+            self.done.set()
 
     def result(self) -> Any:
         if self.process != os.getpid():
             return self.make(self.i)
-        self.wait()
+        self.done.wait()
         try:
             if self.error is not None:
                 raise self.error

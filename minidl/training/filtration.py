@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,7 +52,8 @@ def sample_losses(
     >>> losses = training.sample_losses(model, x, y)
     >>> hardest = losses.argsort()[::-1]
     """
-    return _judged(model, x, y, loss, batch_size, augment)[0]
+    (losses,) = _judged(model, x, y, loss, batch_size, augment, lambda outputs: ())
+    return losses
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +123,7 @@ def suspects(
     share: float = 0.01,
     above: float = 0.0,
     loss: Callable[..., Tensor] | None = None,
-    classes: tuple[str, ...] = (),
+    classes: Iterable[str] = (),
     batch_size: int = 256,
     augment: Any = None,
 ) -> Suspects:
@@ -141,7 +142,7 @@ def suspects(
         Only those with a loss above this one.
     loss, batch_size, augment : optional
         As for `sample_losses`.
-    classes : tuple of str, optional
+    classes : sequence of str, optional
         The classes' names, for the report: `dataset.classes`.
 
     Returns
@@ -166,42 +167,55 @@ def suspects(
     y = np.asarray(to_numpy(y))
     if y.ndim != 1 or y.dtype.kind not in "iu":
         raise ValueError(f"suspects: y has shape {y.shape} and dtype {y.dtype}, expected class indices (N,)")
-    losses, outputs = _judged(model, x, y, loss, batch_size, augment)
-    if outputs.ndim != 2:
-        raise ValueError(f"suspects: the model returned the shape {outputs.shape}, expected logits (N, classes)")
+    losses, predictions, confidences = _judged(model, x, y, loss, batch_size, augment, _decisions)
     if not np.isfinite(losses).all():
         wrong = int(np.argmin(np.isfinite(losses)))
         raise ValueError(f"suspects: the loss of sample {wrong} is {losses[wrong]}; has the training diverged?")
     hardest = np.argsort(-losses, kind="stable")[: max(1, round(share * len(losses)))]
     hardest = hardest[losses[hardest] > above]
-    logits = outputs[hardest].astype(np.float64)
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities = powers / powers.sum(axis=1, keepdims=True)
     return Suspects(
         len(losses),
         hardest,
         losses[hardest],
         y[hardest],
-        logits.argmax(axis=1),
-        probabilities.max(axis=1),
+        predictions[hardest],
+        confidences[hardest],
         float(np.median(losses)),
-        tuple(classes),
+        tuple(map(str, classes)),
     )
 
 
 def _judged(
-    model: nn.Module, x: Any, y: Any, loss: Callable[..., Tensor] | None, batch_size: int, augment: Any
-) -> tuple[Any, Any]:
-    """Return the losses of the samples and the model's main outputs."""
+    model: nn.Module,
+    x: Any,
+    y: Any,
+    loss: Callable[..., Tensor] | None,
+    batch_size: int,
+    augment: Any,
+    more: Callable[[Tensor], tuple[Any, ...]],
+) -> list[Any]:
+    """Return the losses of the samples, and the arrays that `more` makes of the main outputs of a batch.
+
+    Nothing else is kept of the outputs: images, or the logits of many classes, would fill the memory.
+    """
     positive_integer(batch_size, "sample_losses", "batch_size")
     each = (lambda outputs, labels: ops.cross_entropy(outputs, labels, reduction="none")) if loss is None else loss
-    losses, all_outputs = [], []
+    batches: list[tuple[Any, ...]] = []
     with nn.evaluating(model):
         for inputs, labels in Loader(x, y, batch_size, shuffle=False, augment=augment):
             outputs = nn.main_output(model(inputs))
-            losses.append(_of_each(each, outputs, labels))
-            all_outputs.append(to_numpy(outputs.data))
-    return np.concatenate(losses), np.concatenate(all_outputs)
+            batches.append((_of_each(each, outputs, labels), *more(outputs)))
+    return [np.concatenate(arrays) for arrays in zip(*batches, strict=True)]
+
+
+def _decisions(outputs: Tensor) -> tuple[Any, Any]:
+    """Return the classes that a model gives the samples of a batch, and their probabilities."""
+    if outputs.ndim != 2:
+        raise ValueError(f"suspects: the model returned the shape {outputs.shape}, expected logits (N, classes)")
+    logits = to_numpy(outputs.data).astype(np.float64)
+    with np.errstate(invalid="ignore"):  # of a model that has diverged: its losses tell
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return logits.argmax(axis=1), (powers / powers.sum(axis=1, keepdims=True)).max(axis=1)
 
 
 def _of_each(loss: Callable[..., Tensor], outputs: Tensor, labels: Any) -> Any:

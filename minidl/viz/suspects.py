@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,13 @@ LONGEST = 13  # letters of a class's name
 
 
 def suspects(
-    found: Suspects | Duplicates, x: Any, classes: Sequence[str] = (), *, most: int = 40, title: str | None = None
+    found: Suspects | Duplicates, x: Any, classes: Iterable[str] = (), *, most: int = 40, title: str | None = None
 ) -> Figure:
     """Draw samples that were found suspicious, as images.
 
     Of `Suspects` each with its label, the class that the model gives it, and its loss, the largest first; of
-    `Duplicates` the images of a group beside each other on one line, groups with different labels first.
+    `Duplicates` the images of a group beside each other on one line, groups with different labels first, and in such a
+    group an image of each label before the others.
 
     Parameters
     ----------
@@ -32,9 +33,9 @@ def suspects(
     x : (N, H, W, C) array
         The images that were searched, uint8 or floating-point in [0, 1], of one channel or three.
     classes : sequence of str, optional
-        The classes' names; by default those in `found`, or the numbers.
+        The classes' names; by default those in `found`, or the numbers. Labels that are no integers are names already.
     most : int, default 40
-        How many images to draw.
+        How many images to draw. A sheet without some of the samples or groups says how many it shows.
     title : str, optional
 
     Raises
@@ -48,17 +49,23 @@ def suspects(
         raise ValueError(f"suspects: x has shape {x.shape}, expected {expected}")
     if not isinstance(most, (int, np.integer)) or most < 1:
         raise ValueError(f"suspects: most is {most!r}, expected a positive integer")
+    classes = [str(name) for name in classes]
     if isinstance(found, Suspects):
-        number, places = len(found.indices), list(_hardest(found, classes, most))
+        number, what, places = len(found.indices), "samples", list(_hardest(found, classes, most))
         heading = f"{number:,} of {found.count:,} samples with the largest losses"
         explanation = "above: the label, and the model's class with its probability; below: the sample and its loss"
     else:
-        number, places = len(found.groups), list(_groups(found, classes, most))
+        number, what, places = len(found.groups), "groups", list(_groups(found, classes, most))
         heading = f"{number:,} groups of duplicates, {len(found.surplus):,} of {found.count:,} images too many"
         explanation = "a line joins the images of a group; below: the image, and how the group's images correlate"
     if not places:
         raise ValueError("suspects: nothing was found, so there is nothing to draw")
-    columns = min(COLUMNS, max(5, len(places)))  # five are as wide as the header
+    drawn = sum(not place["joined"] for place in places)  # of a group the last image is joined to none
+    fewest = 6  # columns that are as wide as the header
+    if drawn < number:
+        explanation = f"drawn: {drawn:,} of {number:,} {what}; {explanation}"
+        fewest = 7
+    columns = min(COLUMNS, max(fewest, len(places)))
     rows = max(place["row"] for place in places) + 1
     width, height = columns * CELL[0] + 0.2, rows * CELL[1] + HEADER + 0.1
     figure = titled_figure(width, height, title or heading, explanation)
@@ -74,7 +81,7 @@ def _hardest(found: Suspects, classes: Sequence[str], most: int) -> Iterator[dic
     """Yield what stands in each place of the sheet."""
     names = classes or found.classes
     for i, index in enumerate(found.indices[:most]):
-        label, prediction = int(found.labels[i]), int(found.predictions[i])
+        label, prediction = found.labels[i], found.predictions[i]
         yield {
             "index": index,
             "row": i // COLUMNS,
@@ -88,10 +95,10 @@ def _hardest(found: Suspects, classes: Sequence[str], most: int) -> Iterator[dic
 
 def _groups(found: Duplicates, classes: Sequence[str], most: int) -> Iterator[dict[str, Any]]:
     """Yield what stands in each place of the sheet; a group begins a new row where it would not fit in this one."""
-    conflicts = found.conflicts
+    conflicts = set(found.conflicts)
     row = column = drawn = 0
-    for i in [*conflicts, *(i for i in range(len(found.groups)) if i not in set(conflicts))]:
-        group = found.groups[i][:COLUMNS]
+    for i in sorted(range(len(found.groups)), key=lambda i: i not in conflicts):
+        group = (_each_label_first(found, i) if i in conflicts else found.groups[i])[:COLUMNS]
         if drawn + len(group) > most and drawn:
             return
         if column + len(group) > COLUMNS:
@@ -104,13 +111,21 @@ def _groups(found: Duplicates, classes: Sequence[str], most: int) -> Iterator[di
                 "index": index,
                 "row": row,
                 "column": column + j,
-                "above": ("" if found.labels is None else _name(classes, int(found.labels[index])), ""),
+                "above": ("" if found.labels is None else _name(classes, found.labels[index]), ""),
                 "accent": i in conflicts,
                 "below": f"{index}   {f'{more} more' if last and more else likeness}".rstrip(),
                 "joined": not last,
             }
         column += len(group)
         drawn += len(group)
+
+
+def _each_label_first(found: Duplicates, group: int) -> list[Any]:
+    """Return the indices of a group's images: the first of every label, then the others."""
+    indices = found.groups[group]
+    backwards = indices[::-1]  # so that the first of a label is the last to be entered
+    firsts = set(dict(zip(found.labels[backwards].tolist(), backwards, strict=True)).values())
+    return sorted(indices, key=lambda index: index not in firsts)
 
 
 def _draw(axes: Any, image: Any, place: dict[str, Any]) -> None:
@@ -121,16 +136,17 @@ def _draw(axes: Any, image: Any, place: dict[str, Any]) -> None:
     axes.imshow(shown, cmap="gray", vmin=0, vmax=brightest, interpolation="nearest")
     axes.set_axis_off()
     upper, lower = place["above"]
-    box = axes.transAxes
+    style = {"transform": axes.transAxes, "parse_math": False}  # a name may hold dollars
     first, second = (INK, OTHER if place["accent"] else QUIET) if lower else (OTHER if place["accent"] else INK, QUIET)
-    axes.text(0, 1.19 if lower else 1.05, upper, transform=box, fontsize=8, fontweight="bold", color=first)
-    axes.text(0, 1.05, lower, transform=box, fontsize=7.5, color=second)
-    axes.text(0, -0.05, place["below"], transform=box, fontsize=7.5, color=QUIET, va="top")
+    axes.text(0, 1.19 if lower else 1.05, upper, **style, fontsize=8, fontweight="bold", color=first)
+    axes.text(0, 1.05, lower, **style, fontsize=7.5, color=second)
+    axes.text(0, -0.05, place["below"], **style, fontsize=7.5, color=QUIET, va="top")
     if place["joined"]:
         across = [1.0, CELL[0] / SIDE]
-        axes.plot(across, [0.5, 0.5], transform=box, color=ACCENT, linewidth=2.5, clip_on=False)
+        axes.plot(across, [0.5, 0.5], transform=axes.transAxes, color=ACCENT, linewidth=2.5, clip_on=False)
 
 
-def _name(names: Sequence[str], label: int) -> str:
-    name = names[label] if 0 <= label < len(names) else str(label)
+def _name(names: Sequence[str], label: Any) -> str:
+    named = isinstance(label, (int, np.integer)) and 0 <= label < len(names)
+    name = str(names[label] if named else label)
     return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"

@@ -158,14 +158,30 @@ def test_too_many_pairs_are_refused(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "settings", "message"),
     [
-        ((np.zeros((4, 4, 1)),), {}, r"duplicates: x has shape \(4, 4, 1\) and dtype float64, expected images"),
+        ((np.zeros((4, 4, 1)),), {}, r"duplicates: x has shape \(4, 4, 1\), expected images \(N, H, W, C\)"),
         ((np.zeros((0, 4, 4, 1)),), {}, r"x has shape \(0, 4, 4, 1\)"),
         ((np.full((2, 4, 4, 1), np.nan),), {}, "x contains NaN or infinite values"),
         ((np.zeros((2, 4, 4, 1)), [1]), {}, r"labels have shape \(1,\), expected \(2,\)"),
-        ((np.zeros((2, 4, 4, 1)),), {"similarity": 0}, "similarity is 0, expected a number above 0 and at most 1"),
+        ((np.zeros((2, 4, 4, 1)),), {"similarity": 0}, r"similarity is 0, expected a number in \(0, 1\]"),
         ((np.zeros((2, 4, 4, 1)),), {"similarity": 1.1}, "similarity is 1.1"),
+        ((np.zeros((2, 4, 4, 1)),), {"similarity": np.nan}, "similarity is nan"),
     ],
 )
 def test_bad_arguments_are_clear_errors(arguments, settings, message):
     with pytest.raises(ValueError, match=message):
         function(*arguments, **settings)
+
+
+@pytest.mark.parametrize("similarity", ["1", None, True, [0.9]])
+def test_a_similarity_that_is_no_number_is_named(similarity):
+    expected = f"duplicates: similarity is {similarity!r}, expected a number"
+    with pytest.raises(TypeError, match=re.escape(expected)):
+        function(np.zeros((2, 4, 4, 1)), similarity=similarity)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "bool", "complex128", "object"])
+@pytest.mark.parametrize("shape", [(2, 4, 4, 1), (2, 4)])
+def test_a_dtype_that_images_do_not_have_is_named(dtype, shape):
+    expected = f"^duplicates: x has dtype {dtype}, expected uint8 or floating-point numbers$"
+    with pytest.raises(TypeError, match=expected):
+        function(np.zeros(shape, dtype))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import gc
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 from minidl import data
+from minidl.backend import default_generator
 
 X = np.arange(40.0, dtype=np.float32).reshape(20, 2)
 Y = np.arange(20)
@@ -24,9 +26,16 @@ Y = np.arange(20)
 def _no_thread_is_left():
     before = set(threading.enumerate())
     yield
+    assert not ended(before), "a thread outlives its batch"
+
+
+def ended(before=()):
+    """Return the threads that make batches, and have not ended in a while."""
     gc.collect()
-    left = [thread.name for thread in threading.enumerate() if thread not in before and "batch" in thread.name]
-    assert not left
+    threads = [thread for thread in threading.enumerate() if thread not in before and "batch" in thread.name]
+    for thread in threads:
+        thread.join(timeout=10)
+    return [thread for thread in threads if thread.is_alive()]
 
 
 def noisy(x, generator):
@@ -104,8 +113,62 @@ def test_a_pass_that_is_left_leaves_no_thread(how):
     except KeyError:
         pass
     del passing
-    gc.collect()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("minidl-batch")]
+    assert not ended()
+
+
+def test_a_pass_may_be_forgotten_in_the_thread_that_makes_its_batch():
+    """The garbage collector closes what is left of it in whatever thread it happens to run."""
+    told = threading.Event()
+
+    def collect(x, generator):
+        if threading.current_thread() is not threading.main_thread():
+            told.wait(10)
+            gc.collect()
+        return x
+
+    passing = iter(data.Loader(X, Y, 5, augment=collect))
+    next(passing)
+    ring = [passing]
+    ring.append(ring)
+    gc.disable()
+    try:
+        del passing, ring
+        told.set()
+        assert not ended()
+    finally:
+        gc.enable()
+
+
+def test_what_is_drawn_from_the_default_generator_is_the_same_too():
+    def draw(x, generator):
+        return x + default_generator().standard_normal(x.shape, dtype=np.float32)
+
+    before = default_generator().bit_generator.state
+    ahead, plain = ([x for x, _ in data.Loader(X, Y, 5, augment=draw, prefetch=p)] for p in (True, False))
+    np.testing.assert_array_equal(ahead, plain)
+    noise = np.array(ahead) - np.array([x for x, _ in data.Loader(X, Y, 5)])
+    assert len(np.unique(noise.round(3))) > 35, "others in each batch"
+    assert default_generator().bit_generator.state == before
+
+
+@pytest.mark.parametrize("prefetch", [True, False])
+def test_an_augmentation_that_stops_an_iteration_does_not_end_the_pass_in_silence(prefetch):
+    def stop(x, generator):
+        raise StopIteration
+
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        list(data.Loader(X, Y, 5, augment=stop, prefetch=prefetch))
+
+
+def test_ctrl_c_while_waiting_for_a_batch():
+    def slow(x, generator):
+        if threading.current_thread() is not threading.main_thread():
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            time.sleep(0.2)
+        return x
+
+    with pytest.raises(KeyboardInterrupt):
+        list(data.Loader(X, Y, 5, augment=slow))
 
 
 def test_context_variables_hold_in_the_thread():

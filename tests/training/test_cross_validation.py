@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import itertools
 import json
 import os
 import signal
 import statistics
+import weakref
 
 import numpy as np
 import pytest
@@ -71,6 +74,7 @@ def test_it_is_seeded_and_leaves_the_generator_where_it_was(points):
     ("made", "number"),
     [
         (lambda: splits.hold_out(60), 1),
+        (lambda: list(splits.hold_out(60)), 1),
         (lambda: [splits.hold_out(60), splits.hold_out(60, seed=1)], 2),
         (lambda: splits.repeated(60, 3), 3),
         (lambda: ((list(range(50)), [i]) for i in range(50, 54)), 4),
@@ -120,6 +124,28 @@ def test_what_is_prepared_sees_the_training_part_alone_and_serves_both(points):
     assert plain.folds[0]["loss"] == pytest.approx(result.folds[0]["loss"], rel=1e-3), "nothing is added to held-out x"
 
 
+def test_prepare_gets_bytes_and_what_it_returns_gets_floats(rng):
+    x = rng.integers(0, 256, (30, 4, 4, 1), dtype=np.uint8)
+    y, seen = rng.integers(0, 2, 30), []
+
+    def prepare(train):
+        def change(x, generator=None):
+            seen.append((train.dtype, train.max(), x.dtype, x.max()))
+            return x
+
+        return change
+
+    def make():
+        model = nn.Sequential(nn.Flatten(), nn.Dense(16, 2))
+        return training.Trainer(model, optim.SGD(model), progress=False)
+
+    validate((x, y), splits.hold_out(30), make, 1, prepare=prepare)
+    for before, top, after, largest in seen:
+        assert (before, after) == (np.uint8, np.float32)
+        assert 200 < top <= 255
+        assert 0.5 < largest <= 1
+
+
 def test_early_stopping_is_judged_by_the_best_weights(points):
     make = lambda: make_trainer([training.EarlyStopping(2, watch="validation_loss")])
     result = validate(points, splits.k_fold(60, 2), make, epochs=60)
@@ -127,6 +153,7 @@ def test_early_stopping_is_judged_by_the_best_weights(points):
         assert fold["loss"] == pytest.approx(min(history.column("validation_loss")), rel=1e-6)
         assert fold["stopped"] == history.stopped
         assert fold["epochs"] == len(history.epochs)
+        assert fold["training_loss"] == history.epochs[-1]["loss"]
 
 
 def test_the_table_the_lines_and_the_file(points, tmp_path, capsys):
@@ -195,6 +222,8 @@ def test_ctrl_c_keeps_the_folds_that_are_done(points, at):
         result = validate(points, splits.k_fold(60, 4), make)
         assert len(result.folds) == len(result.histories) == 2
         assert result.interrupted
+        assert str(result).startswith("2 folds (interrupted), mean ± standard deviation\n")
+        assert str(validate(points, splits.hold_out(60))).startswith("1 fold, mean")
 
 
 def test_an_error_tells_its_fold(points):
@@ -211,30 +240,114 @@ def test_an_error_tells_its_fold(points):
 
     with pytest.raises(RuntimeError, match="the disk is full") as caught:
         validate(points, splits.k_fold(60, 3), make)
-    assert caught.value.__notes__ == ["in fold 2 of cross_validate"]
+    number, table = caught.value.__notes__
+    assert number == "in fold 2 of cross_validate"
+    first = validate(points, splits.k_fold(60, 3)).folds[0]
+    assert table.startswith("1 fold (interrupted), mean")
+    assert table.splitlines()[3].split()[:4] == ["1", "40", "20", f"{first['loss']:.4f}"], "what was done is not lost"
+
+
+def test_splits_that_fail_later_leave_what_was_done(points):
+    def failing():
+        yield from splits.k_fold(60, 3)
+        raise ValueError("the list of splits ends here")
+
+    for made in ([*splits.k_fold(60, 3), ([0], [60])], failing()):
+        with pytest.raises(ValueError, match="contains 60|ends here") as caught:
+            validate(points, made)
+        assert [note[:22] for note in caught.value.__notes__] == ["3 folds (interrupted),"]
+
+
+def test_a_judgement_that_is_not_finite_is_an_error(points):
+    made = []
+
+    def make():
+        model = nn.Sequential(nn.Dense(2, 6), nn.ReLU(), nn.Dense(6, 2))
+        made.append(training.Trainer(model, optim.SGD(model, lr=1e30 if len(made) == 1 else 0.1), progress=False))
+        return made[-1]
+
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(training.NonFiniteLossError, match="validation loss is nan") as caught,
+    ):
+        validate(points, splits.k_fold(60, 3), make, 1, batch_size=64, validate=False)
+    assert caught.value.__notes__[0] == "in fold 2 of cross_validate"
+    assert caught.value.__notes__[1].startswith("1 fold (interrupted)")
+
+
+def trained(model, callbacks=()):
+    return training.Trainer(model, optim.Adam(model, lr=0.02), callbacks=callbacks, progress=False)
+
+
+class Unfreeze(training.Callback):
+    """Lets all of the model learn from the first step on."""
+
+    def on_step(self, trainer):
+        trainer.model.unfreeze()
 
 
 def test_models_that_know_other_folds_are_refused(points):
-    trainer, model = make_trainer(), models.mlp([2, 2])
-    for make, message in (
-        (lambda: trainer, "make_trainer returned the model or optimizer of the fold before; make all of it anew"),
-        (
-            lambda: training.Trainer(model, optim.SGD(model), progress=False),
-            "returned the model or optimizer of the fold",
-        ),
+    trainer, model, layers = make_trainer(), models.mlp([2, 2]), [nn.Dense(2, 6), nn.ReLU(), nn.Dense(6, 2)]
+    backbone, frozen, thawed = nn.Dense(2, 6), nn.Dense(2, 6), nn.Dense(2, 6)
+    turns = itertools.cycle([models.mlp([2, 3, 2]), models.mlp([2, 3, 2])])
+    made = []
+
+    def make_frozen_later():
+        if made:
+            frozen.freeze()
+        made.append(True)
+        return trained(nn.Sequential(frozen, nn.Dense(6, 2)))
+
+    def make_unfreezing():
+        thawed.freeze()
+        return trained(nn.Sequential(thawed, nn.Dense(6, 2)), [Unfreeze()])
+
+    for make, names, number in (
+        (lambda: trainer, r"0.weight, 0.bias, 3.weight, …", 2),
+        (lambda: trained(model), r"\S+weight, \S+bias", 2),
+        (lambda: trained(nn.Sequential(*layers)), "0.weight, 0.bias, 2.weight, …", 2),
+        (lambda: trained(nn.Sequential(backbone, nn.Dense(6, 2))), "0.weight, 0.bias", 2),
+        (lambda: trained(next(turns)), r"\S+weight, \S+bias, \S+weight, …", 3),
+        (make_frozen_later, "0.weight, 0.bias", 2),
+        (make_unfreezing, "0.weight, 0.bias", 2),
     ):
-        with pytest.raises(ValueError, match=message):
-            validate(points, splits.k_fold(60, 3), make)
+        message = f"make_trainer returned a model whose {names} could learn in an earlier fold; make all of it anew"
+        with pytest.raises(ValueError, match=message) as caught:
+            validate(points, splits.k_fold(60, 4), make)
+        assert caught.value.__notes__[0] == f"in fold {number} of cross_validate"
     with pytest.raises(ValueError, match="make_trainer returned a Trainer that has made steps"):
         validate(points, splits.k_fold(60, 3), lambda: trainer)
+    optimizer = trainer.optimizer
+    again = lambda: training.Trainer(trainer.model, optimizer, progress=False)
+    with pytest.raises(ValueError, match="make_trainer returned an optimizer that has made steps; make all of it anew"):
+        validate(points, splits.hold_out(60), again)
     with pytest.raises(TypeError, match="make_trainer returned Sequential, expected a Trainer"):
         validate(points, splits.k_fold(60, 3), lambda: make_trainer().model)
+
+
+def test_frozen_layers_may_be_shared_and_the_weights_of_done_folds_are_freed(points):
+    backbone, models_made = nn.Dense(2, 6).freeze(), []
+
+    def make():
+        model = nn.Sequential(backbone, nn.ReLU(), nn.Dense(6, 2))
+        models_made.append(weakref.ref(next(iter(model[2].parameters()))))
+        return trained(model)
+
+    before = backbone.state_dict()
+    result = validate(points, splits.k_fold(60, 4), make)
+    assert len(result.folds) == 4
+    for name, values in backbone.state_dict().items():
+        np.testing.assert_array_equal(values, before[name])
+    gc.collect()
+    assert [made() for made in models_made] == [None] * 4
 
 
 @pytest.mark.parametrize(
     ("made", "error", "message"),
     [
         ([], ValueError, "splits is empty, expected at least one pair"),
+        (splits.k_fold(50, 3), ValueError, "splits is of 50 samples, but x has 60"),
+        (splits.leave_one_out(61), ValueError, "splits is of 61 samples, but x has 60"),
         (5, TypeError, "splits is int, expected pairs"),
         ([([0], [2]), ([0, 1, 2], [2, 1])], ValueError, "fold 2 holds out 2 samples that it trains on, the first is 1"),
         ([([0, 1], [60])], ValueError, "fold 1: the held-out part contains 60, expected indices 0 to 59"),
@@ -250,10 +363,24 @@ def test_splits_that_cannot_judge_are_refused(points, made, error, message):
 
 
 def test_bad_settings_are_refused(points):
+    fitted, compose = data.Standardization(points[0]), data.augment.compose
+    noise = lambda x, generator: x + generator.standard_normal(x.shape, dtype=np.float32)
     for settings, error, message in (
         ({"epochs": 0}, ValueError, "cross_validate: epochs is 0"),
         ({"seed": -1}, ValueError, "cross_validate: seed is -1"),
         ({"batch_size": 0}, ValueError, "Loader: batch_size is 0"),
+        ({"prepare": 5}, TypeError, "cross_validate: prepare is 5, expected a callable"),
+        ({"prepare": lambda x: None}, TypeError, "cross_validate: prepare returned NoneType, expected a callable that"),
+        ({"prepare": lambda x: x}, TypeError, "cross_validate: prepare returned ndarray, expected a callable that"),
+        ({"prepare": fitted}, TypeError, r"prepare is Standardization\(.*\), expected the class data.Standardization"),
+        ({"augment": 5}, TypeError, "cross_validate: augment is 5, expected a callable"),
+        ({"augment": fitted}, TypeError, "augment contains a Standardization, .*give it as prepare="),
+        ({"augment": compose(noise, compose(fitted))}, TypeError, "augment contains a Standardization"),
+        ({"augment": data.Standardization}, TypeError, "augment contains a Standardization"),
     ):
         with pytest.raises(error, match=message):
             validate(points, splits.k_fold(60, 3), **settings)
+    x, y = points
+    for samples in ((x, y[:50]), (x[:50], y), (x, y[0]), (x[0, 0], y)):
+        with pytest.raises(ValueError, match=r"cross_validate: x has shape .* and y .*, expected as many of both"):
+            validate(samples, splits.k_fold(50, 3))

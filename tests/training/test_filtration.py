@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -60,6 +61,24 @@ def test_augment_is_applied_before(trained):
     np.testing.assert_allclose(shifted, training.sample_losses(model, x, y), rtol=1e-3, atol=1e-6)
 
 
+def peak_of(function):
+    tracemalloc.start()
+    function()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
+def test_the_outputs_of_all_samples_are_never_kept(rng):
+    model = models.mlp([3, 500])
+    x, classes = rng.random((4000, 3)).astype(np.float32), rng.integers(0, 500, 4000)
+    whole = 4000 * 500 * 4  # bytes of the outputs
+    assert peak_of(lambda: training.suspects(model, x, classes, batch_size=100)) < whole / 4
+    y = np.zeros((4000, 500), np.uint8)
+    each = lambda outputs, labels: ops.mean((outputs - labels) ** 2, axis=1)
+    assert peak_of(lambda: training.sample_losses(model, x, y, each, batch_size=100)) < whole / 4
+
+
 def test_wrong_labels_are_found(trained):
     model, x, y = trained
     found = training.suspects(model, x, y, share=3 / 120)
@@ -98,6 +117,10 @@ def test_the_report(trained):
     wrong = int((found.labels != found.predictions).sum())
     assert text.endswith(f" … 4 more\nof {wrong} the model predicts another class")
     assert " 0 " in str(training.suspects(model, x, y, share=0.2)), "numbers where there are no names"
+    for classes in (["cat", "dog"], np.array(["cat", "dog"]), {"cat": 3, "dog": 4}.keys()):
+        again = training.suspects(model, x, y, share=0.2, classes=classes)
+        assert (str(again), again.classes) == (text, ("cat", "dog"))
+    assert training.suspects(model, x, y, classes=range(5, 7)).classes == ("5", "6")
 
 
 @pytest.mark.parametrize(
@@ -116,11 +139,23 @@ def test_bad_arguments_are_clear_errors(trained, settings, error, message):
         training.suspects(model, x, **({"y": y} | settings))
 
 
-def test_a_model_that_has_diverged_is_named(trained):
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_model_that_has_diverged_is_named(trained, value):
     model, x, y = trained
-    model[4].weight.data = np.full((8, 2), np.nan, np.float32)
-    with pytest.raises(ValueError, match="suspects: the loss of sample 0 is nan; has the training diverged"):
-        training.suspects(model, x, y)
+    model[4].bias.data = np.full(2, value, np.float32)
+    each = lambda outputs, labels: ops.sum(outputs, axis=1)
+    with pytest.raises(ValueError, match=f"suspects: the loss of sample 0 is {value}; has the training diverged"):
+        training.suspects(model, x, y, loss=each)
+    assert model.training
+
+
+def test_a_model_that_is_no_classifier_is_named(trained):
+    _, x, y = trained
+    model = nn.Sequential(nn.Dense(2, 6), nn.Unflatten((2, 3)))
+    each = lambda outputs, labels: ops.sum(outputs, axis=(1, 2))
+    with pytest.raises(ValueError, match=r"the model returned the shape \(50, 2, 3\), expected logits \(N, classes\)"):
+        training.suspects(model, x, y, loss=each, batch_size=50)
+    assert model.training
 
 
 def test_planted_wrong_labels_among_digits_are_found_by_networks_that_have_not_seen_them():

@@ -89,6 +89,78 @@ def test_groups_of_duplicates_stay_together_and_conflicts_come_first(tmp_path):
     assert len(viz.suspects(duplicates, X, most=1).axes) == 2, "but at least one"
 
 
+@pytest.mark.parametrize("few", [1, 8, 40])
+def test_what_is_not_drawn_is_counted(few, tmp_path):
+    figure = viz.suspects(found(55), X, most=few)
+    assert figure.texts[1].get_text().startswith(f"drawn: {few} of 55 samples; above: the label")
+    assert_no_overlap(figure, tmp_path / "suspects.png")
+    groups = list(np.arange(60).reshape(20, 3))
+    duplicates = data.Duplicates(60, groups, [False] * 20, [0.991] * 20)
+    figure = viz.suspects(duplicates, X, most=few)
+    drawn = max(1, few // 3)
+    assert len(figure.axes) == drawn * 3
+    assert figure.texts[1].get_text().startswith(f"drawn: {drawn} of 20 groups; a line joins")
+    assert_no_overlap(figure, tmp_path / "duplicates.png")
+    for all_of_them in (viz.suspects(found(55), X, most=55), viz.suspects(duplicates, X, most=60)):
+        assert "drawn" not in all_of_them.texts[1].get_text()
+
+
+def test_numbers_of_any_size_have_a_place_in_the_header(tmp_path):
+    x = np.zeros((60_000, 1, 1, 1), np.uint8)
+    groups = list(np.arange(60_000).reshape(30_000, 2))
+    figure = viz.suspects(data.Duplicates(60_000, groups, [True] * 30_000, [1] * 30_000), x, most=1)
+    assert figure.texts[1].get_text().startswith("drawn: 1 of 30,000 groups; ")
+    assert_no_overlap(figure, tmp_path / "duplicates.png")
+    duplicates = data.Duplicates(60_000, groups[:2], [True] * 2, [1] * 2)
+    assert_no_overlap(viz.suspects(duplicates, x), tmp_path / "two.png")
+
+
+def test_one_image_of_each_label_comes_first_where_labels_differ(tmp_path):
+    labels = np.zeros(60, int)
+    labels[[17, 19]], labels[18], labels[21] = 1, 2, 1
+    groups = [np.arange(20), np.arange(20, 23), np.arange(23, 25)]
+    duplicates = data.Duplicates(60, groups, [False] * 3, [0.991] * 3, labels)
+    figure = viz.suspects(duplicates, X, ("cat", "dog", "bird"))
+    numbers = [int(words(axes)[1].split()[0]) for axes in figure.axes]
+    assert numbers == [0, 17, 18, 1, 2, 3, 4, 5, 20, 21, 22, 23, 24]
+    assert [words(axes)[0] for axes in figure.axes[:4]] == ["cat", "dog", "bird", "cat"]
+    assert words(figure.axes[0])[1] == "0   0.991"
+    assert words(figure.axes[7])[1] == "5   12 more"
+    for axes, index in zip(figure.axes, numbers, strict=True):
+        np.testing.assert_array_equal(axes.images[0].get_array(), X[index])
+    assert_no_overlap(figure, tmp_path / "duplicates.png")
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (["cat", "dog", "an extremely large bird"], ["cat", "dog", "an extremely…"]),
+        ([0.25, 1.0, -2.5], ["0.25", "1.0", "-2.5"]),
+        ([True, False, True], ["True", "False", "True"]),
+        (["1", "x", 0], ["1", "x", "0"]),
+        (["$x$", "$\\no$", "a_b^c"], ["$x$", "$\\no$", "a_b^c"]),
+        ([1, 0, 7], ["q", "p", "7"]),
+        ([-1, 255, 1], ["-1", "255", "q"]),
+    ],
+)
+def test_labels_of_any_type_are_shown_as_they_are(labels, names, tmp_path):
+    labels = np.array(labels + labels[:1] * 57)
+    duplicates = data.Duplicates(60, [np.arange(3)], [False], [0.99], labels)
+    figure = viz.suspects(duplicates, X, ("p", "q"))
+    assert sorted(words(axes)[0] for axes in figure.axes) == sorted(names)
+    assert not any(text.get_parse_math() for axes in figure.axes for text in axes.texts)
+    assert_no_overlap(figure, tmp_path / "duplicates.png")
+
+
+@pytest.mark.parametrize("classes", [np.array(["p", "q", "r"]), ["p", "q", "r"], {"p": 1, "q": 2, "r": 3}.keys()])
+def test_classes_may_be_any_sequence(classes):
+    assert [words(axes)[0] for axes in viz.suspects(found(3), X, classes).axes] == ["p", "q", "p"]
+    assert words(viz.suspects(found(3, np.array(["x", "y", "z"])), X).axes[1])[0] == "y"
+    duplicates = data.Duplicates(60, [np.arange(2)], [True], [1], np.array([2, 1] * 30))
+    assert [words(axes)[0] for axes in viz.suspects(duplicates, X, classes).axes] == ["r", "q"]
+    assert words(viz.suspects(found(3), X, np.array([10, 20, 30])).axes[1])[0] == "20"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

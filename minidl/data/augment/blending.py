@@ -50,9 +50,9 @@ class mixup:
         """Return the images, blended, and the shares of the classes in them."""
         y = _shares(x, y, self.classes, "mixup")
         own, partner = _own_share(len(x), self.alpha, generator), _partners(x, generator)
-        share = per_image(x, own)
-        x = share * x + (1 - share) * x[partner]
-        return array_module(x).clip(x, 0, 1), _blended_labels(y, own, partner)
+        share, other, xp = per_image(x, own), x[partner], array_module(x)
+        mixed = share * x + (1 - share) * other
+        return xp.clip(mixed, xp.minimum(x, other), xp.maximum(x, other)), _blended_labels(y, own, partner)
 
 
 @dataclass(frozen=True)
