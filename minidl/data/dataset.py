@@ -15,6 +15,7 @@ from minidl.backend import check_seed
 from minidl.data import checks, cifar, digits, fetching, idx, places, splits, svhn
 from minidl.data.sources import DIGITS, NAMES, SOURCES
 
+MOST_CLASSES = 1000  # that are made without names for them, unless there are images enough
 READERS = {"idx": idx.load, "cifar": cifar.load, "svhn": svhn.load}
 
 
@@ -33,8 +34,9 @@ class Dataset:
     Raises
     ------
     ValueError, TypeError
-        If there are not as many labels as images, if a label is not the index of a class, if there are no images, NaN
-        or infinite values, if the images for testing have another shape or type than those for training.
+        If there are not as many labels as images, if a label is not the index of a class, if there are no images, NaN,
+        infinite values or floats outside [0, 1], if the images for testing have another shape or type than those for
+        training.
     """
 
     train_x: Any = field(repr=False)
@@ -65,6 +67,7 @@ class Dataset:
 
         Those of one seed are nested: an eighth is contained in the quarter. All images for testing stay.
         """
+        _check_fraction(fraction, "Dataset.subset")
         rows = splits.stratified(self.train_y, fraction, seed=seed)
         return Dataset(self.train_x[rows], self.train_y[rows], self.test_x, self.test_y, self.classes)
 
@@ -127,12 +130,12 @@ def load(
     Raises
     ------
     ValueError
-        Unknown name (the message lists the known ones), a file that is truncated or of another kind, a download with
-        another checksum.
+        Unknown name (the message lists the known ones), a file that is truncated or of another kind (if it lies in the
+        user's cache, the message says how to get it again), a download with another checksum.
     FileNotFoundError
         Naming the file and the folder in which it was looked for.
     ConnectionError
-        If the download fails: naming the file, the folder to put it in and the environment variable.
+        If the download fails: naming the files, the folder to put it in and the environment variable.
 
     Warns
     -----
@@ -149,6 +152,7 @@ def load(
     if size is not None and name != "digits":
         raise ValueError(f"data.load: size is {size}, but only 'digits' can be enlarged, not {name!r}")
     check_seed(seed, "data.load")
+    _check_fraction(fraction, "data.load")
     if np.dtype(dtype) != np.uint8 and np.dtype(dtype).kind != "f":
         raise TypeError(f"data.load: dtype is {np.dtype(dtype)}, expected uint8 or a floating-point type")
     if name == "digits":
@@ -169,7 +173,12 @@ def _read(name: str, root: str | os.PathLike[str] | None) -> Dataset:
     if found is None:
         folder = os.path.join(os.fspath(root or places.cache()), name)
         raise FileNotFoundError(places.incomplete(source, places.Path(folder), list(source.parts)))
-    train_x, train_y, test_x, test_y = READERS[source.format](found.source, found.paths)
+    try:
+        train_x, train_y, test_x, test_y = READERS[source.format](found.source, found.paths)
+    except ValueError as error:
+        if not found.folder.is_relative_to(places.cache()):
+            raise
+        raise ValueError(f"{error}; `minidl data fetch {name}` gets it again") from error
     if found.source is not source:
         warnings.warn(
             f"data.load: of {name!r} only a subset is there, {len(train_x):,} + {len(test_x):,} of "
@@ -198,7 +207,7 @@ def from_arrays(
     test_x, test_y : the same, optional
         Default: `test_fraction` of the images given, of every class alike, are set apart for testing.
     classes : sequence of str, optional
-        Default: the indices, up to the largest one.
+        Default: the indices, up to the largest one; there may be a thousand, or ten for each image.
     test_fraction : float in (0, 1), default 0.2
     seed : int, default 0
         Of which images are set apart.
@@ -206,34 +215,52 @@ def from_arrays(
     Raises
     ------
     ValueError, TypeError
-        As `data.Dataset`; or if only one of `test_x` and `test_y` is given.
+        As `data.Dataset`; or if only one of `test_x` and `test_y` is given, or a label is so large that it is hardly
+        the index of a class.
     """
     if (test_x is None) != (test_y is None):
         raise ValueError("from_arrays: test_x and test_y belong together, but one of them is None")
-    x, y = _with_channels(train_x), np.asarray(train_y)
+    check_test_fraction(test_fraction, "from_arrays")
+    x, y = _with_channels(train_x, "train_x"), checks.indices(train_y, "from_arrays: train_y")
     if len(x) != len(y):
         raise ValueError(f"from_arrays: train_x holds {len(x):,} images, but train_y {len(y):,} labels")
     if test_x is None:
         test = set_apart(y, test_fraction, seed, "from_arrays")
         x, y, test_x, test_y = x[~test], y[~test], x[test], y[test]
     else:
-        test_x, test_y = _with_channels(test_x), np.asarray(test_y)
+        test_x, test_y = _with_channels(test_x, "test_x"), checks.indices(test_y, "from_arrays: test_y")
     if classes is None:
-        classes = [
-            str(i) for i in range(1 + max((int(labels.max()) for labels in (y, test_y) if labels.size), default=0))
-        ]
+        count = 1 + max((int(labels.max()) for labels in (y, test_y) if labels.size), default=0)
+        if count > max(MOST_CLASSES, 10 * (len(x) + len(test_x))):
+            raise ValueError(
+                f"from_arrays: the largest label is {count - 1}, but there are {len(x) + len(test_x):,} images; "
+                "expected the indices of classes, or classes given"
+            )
+        classes = [str(i) for i in range(count)]
     return Dataset(x, y, test_x, test_y, tuple(classes))
+
+
+def check_test_fraction(fraction: Any, who: str) -> None:
+    """Raise in the name of `who` if so much cannot be set apart for testing."""
+    if not isinstance(fraction, (int, float, np.floating)) or not 0 < fraction < 1:
+        raise ValueError(f"{who}: test_fraction is {fraction!r}, expected a number between 0 and 1")
+
+
+def _check_fraction(fraction: Any, who: str) -> None:
+    if not isinstance(fraction, (int, float, np.floating)) or not 0 < fraction <= 1:
+        raise ValueError(f"{who}: fraction is {fraction!r}, expected a number above 0 and at most 1")
 
 
 def set_apart(y: Any, fraction: float, seed: int, who: str) -> Any:
     """Return a mask of the samples that are set apart for testing, of every class alike."""
-    if not 0 < fraction < 1:
-        raise ValueError(f"{who}: test_fraction is {fraction}, expected a number between 0 and 1")
+    check_test_fraction(fraction, who)
     mask = np.zeros(len(y), bool)
     mask[splits.stratified(y, fraction, seed=seed)] = True
     return mask
 
 
-def _with_channels(x: Any) -> Any:
+def _with_channels(x: Any, name: str) -> Any:
     x = np.asarray(x)
+    if x.ndim < 2:
+        raise ValueError(f"from_arrays: {name} has shape {x.shape}, expected (N, height, width, channels)")
     return x[..., None] if x.ndim == 3 else x

@@ -20,7 +20,7 @@ def load(size: int = 8) -> tuple[Any, Any, Any, Any]:
 
     Images are (N, size, size, 1), float32 in [0, 1], enlarged by linear interpolation if `size` is over 8.
     """
-    if not isinstance(size, int) or size < 8:
+    if not isinstance(size, (int, np.integer)) or size < 8:
         raise ValueError(f"data.load: size is {size!r}, expected an integer of at least 8, the size of the originals")
     with resources.files("minidl.data").joinpath("digits.npz").open("rb") as file:
         stored = np.load(file, allow_pickle=False)

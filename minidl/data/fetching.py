@@ -21,13 +21,15 @@ CHUNK = 1 << 16
 def fetch(source: Source, *, quiet: bool = False) -> Path:
     """Download those files of a dataset that are not in the cache yet, and return the folder that holds them.
 
-    Of several processes that fetch the same at once, one does and the others wait. A file appears under its name when
-    it is complete and its checksum is right.
+    Those that are there are compared with the published checksums, and fetched again if they differ. Of several
+    processes that fetch the same at once, one does and the others wait. A file appears under its name when it is
+    complete and its checksum is right.
 
     Raises
     ------
     ConnectionError
-        If a file cannot be had: naming it, the folder to put it in and the environment variable.
+        If a file cannot be had: naming it and those that are missing besides, the folder to put them in and the
+        environment variable.
     ValueError
         If what came has another checksum: naming the file, the checksum that was expected and the one that it has.
     OSError
@@ -35,17 +37,34 @@ def fetch(source: Source, *, quiet: bool = False) -> Path:
     """
     folder = writable_folder(places.cache() / source.name, "data.fetch")
     with _alone(folder, quiet):
-        for file in source.downloads:
-            if not (folder / file.name).is_file():
-                _download(source, file, folder, quiet)
+        missing = [file for file in source.downloads if not _is_there(file, folder, quiet)]
+        for i in range(len(missing)):
+            _download(source, missing[i:], folder, quiet)
     return folder
 
 
-def _download(source: Source, file: Download, folder: Path, quiet: bool) -> None:
+def _is_there(file: Download, folder: Path, quiet: bool) -> bool:
+    """Return whether the file is in the folder as it was published."""
+    path = folder / file.name
+    if not path.is_file():
+        return False
+    if path.stat().st_size == file.size:
+        with path.open("rb") as stream:
+            algorithm, expected = file.checksum.split(":")
+            made = hashlib.file_digest(stream, lambda: hashlib.new(algorithm, usedforsecurity=False))
+        if made.hexdigest() == expected:
+            return True
+    if not quiet:
+        print(f"{path} is not the file that was published; fetching it again", file=sys.stderr)
+    return False
+
+
+def _download(source: Source, missing: list[Download], folder: Path, quiet: bool) -> None:
+    """Download the first of the missing files; the others are for the message."""
     import pooch
     import requests
 
-    reasons = []
+    file, reasons = missing[0], []
     for url in file.urls:
         # no Accept-Encoding, or a server might unpack the .gz on its way
         get = pooch.HTTPDownloader(chunk_size=CHUNK, timeout=TIMEOUT, headers={"Accept-Encoding": "identity"})
@@ -62,10 +81,11 @@ def _download(source: Source, file: Download, folder: Path, quiet: bool) -> None
             reasons.append(f"{url}: {error}")
         except OSError as error:
             raise OSError(error.errno, f"data.fetch: cannot write {folder / file.name}: {error.strerror}") from error
+    names = ", ".join(one.name for one in missing)
     raise ConnectionError(
         f"data.fetch: cannot download {file.name} of {source.name!r} ({'; '.join(reasons)}). Without a network, put "
-        f"{file.name} into the folder {folder}, or set the environment variable MINIDL_DATA to a folder that holds "
-        f"{source.name}/{file.name}"
+        f"{names} into the folder {folder}, or set the environment variable MINIDL_DATA to a folder with a folder "
+        f"{source.name} that holds {', '.join(one.name for one in source.downloads)}"
     )
 
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import struct
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from minidl import memory
-from minidl.data.dataset import Dataset, set_apart
+from minidl.data.dataset import Dataset, check_test_fraction, set_apart
 from minidl.files import user_path
 
 ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 MODES = {1: "L", 3: "RGB"}
+GREY_16 = ("I;16", "I;16L", "I;16B", "I;16N")
+WIDENED = ("PNG", "PPM")  # formats whose 16 bits of grey Pillow gives as "I", integers of 32 bits
+ORIENTATION = 0x0112  # of EXIF; 1 is upright
+UPRIGHT = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # by orientation, which of Pillow's transpositions undoes it
 
 
 def from_folder(
@@ -29,7 +36,9 @@ def from_folder(
 
     Needs Pillow: ``pip install "minidl[images]"``. Classes are the names of their folders, in alphabetical order; so
     are files. Files that are hidden or whose names end otherwise than those of images are left out, and so are hidden
-    folders. Of an animation, the first frame is read.
+    folders; so is, without a word, what does not lie in the folder of a class itself: files beside these folders, and
+    whatever is in folders inside them. Of an animation, the first frame is read. Images are turned as their EXIF
+    orientation says, and 16 bits of grey, 0 … 65,535, scaled to 8.
 
     Parameters
     ----------
@@ -57,8 +66,8 @@ def from_folder(
     FileNotFoundError
         If there is no such folder.
     ValueError
-        Naming the file that is no image or too large or has another size than the first; or the folder of a class that
-        holds no image.
+        Naming the file that is no image or too large or has another size than the first, or whose pixels are floats or
+        integers of 32 bits, of which nobody knows what is white; or the folder of a class that holds no image.
     MemoryError
         If the images would not fit into memory.
     """
@@ -68,6 +77,7 @@ def from_folder(
     if channels not in (None, *MODES):
         raise ValueError(f"from_folder: channels is {channels!r}, expected 1 or 3")
     shape = _size(size)
+    check_test_fraction(test_fraction, "from_folder")
     parts = {part.name: part for part in _folders(path)}
     split = parts.keys() == {"train", "test"}
     roots = [parts["train"], parts["test"]] if split else [path]
@@ -93,8 +103,10 @@ def _folders(path: Path) -> list[Path]:
 def _files(folder: Path) -> list[Path]:
     files = [p for p in folder.iterdir() if p.suffix.lower() in ENDINGS and not p.name.startswith(".") and p.is_file()]
     if not files:
+        hint = "; it holds folders: a part for training and one for testing are called train and test, with no other"
         raise ValueError(
             f"from_folder: {folder} holds no images, expected files that end with {', '.join(sorted(ENDINGS))}"
+            + (hint if _folders(folder) else "")
         )
     return sorted(files)
 
@@ -102,8 +114,9 @@ def _files(folder: Path) -> list[Path]:
 def _size(size: Any) -> tuple[int, int] | None:
     if size is None:
         return None
-    pair = (size, size) if isinstance(size, (int, np.integer)) else tuple(size)
-    if len(pair) != 2 or not all(isinstance(side, (int, np.integer)) and side > 0 for side in pair):
+    pair = tuple(size) if np.iterable(size) else (size, size)
+    whole = all(isinstance(side, (int, np.integer)) and not isinstance(side, bool) and side > 0 for side in pair)
+    if len(pair) != 2 or not whole:
         raise ValueError(f"from_folder: size is {size!r}, expected a positive integer or two, (height, width)")
     return int(pair[0]), int(pair[1])
 
@@ -124,13 +137,41 @@ def _open(path: Path) -> Any:
         raise ValueError(f"from_folder: {path} is no image that can be read: {error}") from error
 
 
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Name the file whose pixels cannot be read."""
+    try:
+        yield
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        raise ValueError(f"from_folder: {path} is damaged: {error}") from error
+
+
+def _orientation(image: Any) -> int:
+    try:
+        return image.getexif().get(ORIENTATION, 1)
+    except (OSError, ValueError, SyntaxError, EOFError, struct.error):  # the image itself may be good
+        return 1
+
+
+def _upright(image: Any) -> Any:
+    """Return the image, loaded, as it is to be seen."""
+    image.load()  # first, because TIFF files are turned then, and say no more that they are to be
+    turn = UPRIGHT.get(_orientation(image))
+    return image if turn is None else image.transpose(turn)
+
+
 def _check(files: list[Path], shape: tuple[int, int] | None, channels: int | None) -> tuple[tuple[int, int], int]:
     """Read the headers of all files, before any memory is taken: return the size and the channels of the images."""
     grey, first = True, None
     for file in files:
         with _open(file) as image:
-            found = image.height, image.width
-            grey = grey and image.mode in ("1", "L", "LA", "I;16")
+            if image.mode == "F" or (image.mode == "I" and image.format not in WIDENED):
+                numbers = "floats" if image.mode == "F" else "integers of 32 bits"
+                raise ValueError(f"from_folder: {file} holds {numbers}, expected 8 or 16 bits for each colour")
+            grey = grey and image.mode in ("1", "L", "LA", "I", *GREY_16)
+            with _reading(file):  # only what is to be turned is loaded for this: which way is hard to say otherwise
+                seen = image if _orientation(image) == 1 else _upright(image)
+            found = seen.height, seen.width
         first = first or (file, found)
         if shape is None and found != first[1]:
             raise ValueError(
@@ -151,20 +192,23 @@ def _read(classes: list[list[Path]], shape: tuple[int, int], channels: int) -> t
     x = np.empty((len(y), *shape, channels), np.uint8)
     for i, file in enumerate(file for files in classes for file in files):
         with _open(file) as image:
-            try:
-                pixels = (
-                    image.convert(MODES[channels]) if not image.has_transparency_data else _on_black(image, channels)
-                )
-            except (OSError, ValueError, SyntaxError, EOFError) as error:
-                raise ValueError(f"from_folder: {file} is damaged: {error}") from error
+            with _reading(file):
+                pixels = _bytes(_upright(image), channels)
             if (pixels.height, pixels.width) != shape:
                 pixels = pixels.resize(shape[::-1], 2)  # bilinear, with antialiasing
             x[i] = np.asarray(pixels).reshape(pixels.height, pixels.width, channels)
     return x, y
 
 
-def _on_black(image: Any, channels: int) -> Any:
+def _bytes(image: Any, channels: int) -> Any:
+    """Return the image in grey or colour, 8 bits each, on black where it is transparent."""
     from PIL import Image
 
+    if image.mode == "I" or image.mode in GREY_16:
+        grey = np.array(image).astype(np.int64)
+        grey[grey == image.info.get("transparency", -1)] = 0
+        image = Image.fromarray(((grey + 128) // 257).astype(np.uint8))  # rounded: 65,535 = 255 × 257
+    if not image.has_transparency_data:
+        return image.convert(MODES[channels])
     image = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image).convert(MODES[channels])

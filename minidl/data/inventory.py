@@ -14,6 +14,7 @@ from rich.table import Table
 
 from minidl import threads
 from minidl.data import compressed, fetching, places
+from minidl.data.dataset import READERS
 from minidl.data.sources import NAMES, SOURCES, Source
 
 CHUNK = 1 << 20
@@ -39,19 +40,44 @@ def show_list() -> None:
         try:
             found = places.find(source)
         except FileNotFoundError as error:
-            where = str(error).removeprefix("data.load: ")
+            found, where = None, str(error).removeprefix("data.load: ")
         else:
             to_get = sum(file.size for file in source.downloads) / 1e6
             where = f"not here: {to_get:,.0f} MB to fetch" if found is None else str(found.folder)
         size = "×".join(map(str, source.shape))
-        table.add_row(source.name, f"{source.train:,}", f"{source.test:,}", size, f"{len(source.classes)}", where)
+        table.add_row(source.name, *_counts(found, source), size, f"{len(source.classes)}", where)
     _console().print(table)
 
 
+def _counts(found: places.Found | None, source: Source) -> tuple[str, str]:
+    """Say how many images there are for training and testing: of a subset so many as its files hold."""
+    if found is None or found.source is source:
+        return f"{source.train:,}", f"{source.test:,}"
+    try:
+        _, train_y, _, test_y = READERS[source.format](found.source, found.paths)
+    except ValueError:
+        return "? (subset)", "? (subset)"
+    return f"{len(train_y):,} (subset)", f"{len(test_y):,} (subset)"
+
+
 def fetch(name: str) -> None:
-    """Download a dataset into the user's cache, unless it is there, and print the folder."""
+    """Download a dataset into the user's cache, unless it is there, and print the folder.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds other files of the dataset, as unpacked ones, that are broken: they are read first.
+    """
     for source in pick(name):
-        print(fetching.fetch(source))
+        folder = fetching.fetch(source)
+        fetched = {file.name for file in source.downloads}
+        others = {part: path for part, path in source.locate(folder)[0].items() if path.name not in fetched}
+        for verdict in verdicts(places.Found(source, folder, others)):
+            if verdict.good is False:
+                raise ValueError(f"{verdict.path} is broken and read instead of what was fetched: remove it")
+        print(folder)
+    if name not in SOURCES:
+        print(f"{name}: in the package, nothing to fetch")
 
 
 def show_places(name: str | None) -> None:

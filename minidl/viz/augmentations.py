@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from minidl.backend import to_numpy
+from minidl.backend import check_seed, to_numpy
 from minidl.data import augment, load
 from minidl.data.generator import SampleGenerator
 from minidl.viz.style import HEADER, INK, QUIET, save, titled_figure
@@ -112,8 +112,14 @@ def show(
     Raises
     ------
     ValueError
-        If the text is not understood, before anything is loaded.
+        If the text is not understood, the seed is negative or the ending no format's, before anything is loaded.
     """
+    check_seed(seed, "data show")
+    formats = Figure().canvas.get_supported_filetypes()
+    if Path(out).suffix.lower().removeprefix(".") not in formats:
+        raise ValueError(
+            f"data show: out is {os.fspath(out)!r}, expected an ending that is one of {', '.join(formats)}"
+        )
     change = None if text.strip() == "all" else augment.parse(text)
     dataset = load(name, root) if name != "digits" else load(name, size=32)
     y = dataset.train_y[:2000]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from scipy import ndimage
 
 from minidl import data
 from minidl.data import SampleGenerator, augment
-from minidl.data.augment import sampling
+from minidl.data.augment import sampling, weather
 
 IMAGES = np.random.default_rng(0).random((6, 3, 4, 3), dtype=np.float32)
 SPECIAL = {"affine": {"degrees": 20.0, "scale": 0.3, "shift": 0.2, "shear": 20.0}}
@@ -38,7 +40,7 @@ BLENDS = {name: blend(4) for name, blend in augment.BLENDS.items()}
 def images(draw, sizes=st.integers(1, 17)):
     count, height, width = draw(st.integers(0, 5)), draw(sizes), draw(sizes)
     x = np.random.default_rng(draw(st.integers(0, 99))).random((count, height, width, draw(st.sampled_from([1, 3, 4]))))
-    x = x.astype(draw(st.sampled_from([np.float32, np.float64])))
+    x = x.astype(draw(st.sampled_from([np.float16, np.float32, np.float64, np.longdouble])))
     return np.round(x) if draw(st.booleans()) else x
 
 
@@ -152,10 +154,28 @@ def test_bad_settings_are_clear_errors(name):
         (lambda: augment.flip(1.5), r"flip: p is 1.5, expected a number in \[0, 1\]"),
         (lambda: augment.rotate(181), "rotate: degrees is 181"),
         (lambda: augment.crop(size=0), "crop: size is 0"),
+        (lambda: augment.crop(size=(3, 0)), "crop: size is 0"),
+        (lambda: augment.crop(size=(3,)), r"crop: size is \(3,\), expected an integer or a pair \(height, width\)"),
+        (lambda: augment.crop(size=(1, 2, 3)), r"crop: size is \(1, 2, 3\), expected an integer or a pair"),
+        (lambda: augment.crop(size=()), r"crop: size is \(\), expected an integer or a pair"),
+        (lambda: augment.crop_flip(size=(3,)), r"crop_flip: size is \(3,\), expected an integer or a pair"),
+        (lambda: augment.scale(1e300, "reflect"), r"scale: strength is 1e\+300, expected a number in \[0, 1000\]"),
+        (lambda: augment.affine(scale=1e300), r"affine: scale is 1e\+300, expected a number in \[0, 1000\]"),
+        (lambda: augment.elastic(1e300), r"elastic: alpha is 1e\+300, expected a number in \[0, 1000\]"),
+        (lambda: augment.elastic(1, 1e6), r"elastic: sigma is 1000000.0, expected a number in \[0.1, 100\]"),
+        (lambda: augment.blur(1e5), r"blur: sigma is 100000.0, expected a number in \[0, 100\]"),
+        (lambda: augment.contrast(1e300), r"contrast: strength is 1e\+300, expected a number in \[0, 1000\]"),
         (lambda: augment.erase(fill="white"), "erase: fill is 'white'"),
         (lambda: augment.erase(area=(0.5, 0.1)), "erase: area is .* expected rising numbers"),
         (lambda: augment.erase(area=(0.5, 1.1)), "erase: area is 1.1"),
         (lambda: augment.background(images=np.zeros((3, 3))), r"background: images has shape \(3, 3\)"),
+        (lambda: augment.background(images=[]), r"background: images has shape \(0,\)"),
+        (lambda: augment.background(images=[[1.0], [1.0, 0.0]]), "background: images are of different shapes"),
+        (
+            lambda: augment.background(images=np.full((1, 2, 2, 1), 255.0)),
+            "background: images is from 0 to 255, expected",
+        ),
+        (lambda: augment.background(images=np.full((1, 2, 2, 1), np.nan)), "background: images is from nan to nan"),
         (lambda: augment.rain(slant=80), "rain: slant is 80"),
         (lambda: augment.mixup(0), "mixup: classes is 0"),
         (lambda: augment.cutmix(2, -1.0), "cutmix: alpha is -1.0"),
@@ -167,7 +187,40 @@ def test_other_bad_settings_too(make, message):
         make()
 
 
+@pytest.mark.parametrize("name", ["scale, reflect", "scale, nearest", "elastic", "contrast", "affine"])
+def test_the_largest_settings_give_numbers(name):
+    change = CHANGES[name]
+    most = {
+        "affine": {"degrees": 180, "scale": 1000, "shift": 1, "shear": 89},
+        "elastic": {"alpha": 1000, "sigma": 100},
+    }
+    change = dataclasses.replace(change, **most.get(name, {"strength": 1000}))
+    for dtype in (np.float16, np.float32):
+        made = change(pictures().astype(dtype), SampleGenerator(0, 0, range(8)))
+        assert 0 <= made.min() <= made.max() <= 1
+
+
+def test_standardized_images_are_clipped_by_what_comes_after():
+    """This is why it comes last, as `compose` says."""
+    x = pictures()
+    standardize = data.Standardization(x)
+    for change in (augment.brightness(0.0), augment.noise(0.0), augment.blur(0.0)):
+        last = augment.compose(change, standardize)(x, SampleGenerator(0, 0, range(8)))
+        assert last.min() < -1
+        assert augment.compose(standardize, change)(x, SampleGenerator(0, 0, range(8))).min() == 0
+
+
 # ---------------------------------------------------------------- geometry
+
+
+@pytest.mark.parametrize("name", ["rotate", "affine", "elastic", "shift, reflect", "scale, nearest"])
+def test_geometry_keeps_the_precision_of_the_images(name):
+    x = pictures()
+    expected = CHANGES[name](x, SampleGenerator(0, 0, range(8)))
+    for dtype, error in ((np.float16, 1e-3), (np.longdouble, 1e-6), (">f4", 1e-6)):
+        made = CHANGES[name](x.astype(dtype), SampleGenerator(0, 0, range(8)))
+        assert made.dtype == dtype
+        np.testing.assert_allclose(made.astype(np.float32), expected, atol=error)
 
 
 @pytest.mark.parametrize("border", sampling.BORDERS)
@@ -241,6 +294,17 @@ def test_a_flip_is_its_own_inverse():
         made = flip(x, np.random.default_rng(0))
         np.testing.assert_array_equal(made, expected)
         np.testing.assert_array_equal(flip(made, np.random.default_rng(0)), x)
+
+
+def test_flips_do_not_read_the_mirror_image_of_every_image(monkeypatch):
+    """Copied line by line backwards, all of them took longer than whole crops do."""
+    monkeypatch.setattr(np, "where", None)
+    x = pictures(60)
+    for p in (0, 0.5, 1):
+        chosen = SampleGenerator(0, 0, range(60)).random(60) < p
+        made = augment.flip(p)(x, SampleGenerator(0, 0, range(60)))
+        np.testing.assert_array_equal(made[chosen], x[chosen, :, ::-1])
+        np.testing.assert_array_equal(made[~chosen], x[~chosen])
 
 
 def test_crops_are_all_windows_and_have_the_size_that_was_asked_for():
@@ -341,6 +405,41 @@ def test_the_background_changes_and_the_object_stays():
         augment.background(images=given)(pictures(), np.random.default_rng(0))
 
 
+def test_backgrounds_may_be_lists_but_not_integers():
+    x, floats = pictures(5), pictures(2, 8, 8).astype(float)
+    made = augment.background(images=floats.tolist())(x, SampleGenerator(0, 0, range(5)))
+    expected = augment.background(images=floats)(x, SampleGenerator(0, 0, range(5)))
+    np.testing.assert_array_equal(made, expected)
+    for integers in (np.ones((1, 8, 8, 3), int), np.ones((1, 8, 8, 3), bool)):
+        with pytest.raises(TypeError, match=r"background: images has dtype .*, expected uint8 or floats in \[0, 1\]"):
+            augment.background(images=integers)
+
+
+def test_rain_is_drawn_in_pieces_that_change_nothing(monkeypatch):
+    x = pictures(6, 40, 30)
+    expected = augment.rain()(x, SampleGenerator(0, 0, range(6)))
+    monkeypatch.setattr(weather, "POINTS", 1500)  # one image of 48 drops of 12 points
+    np.testing.assert_array_equal(augment.rain()(x, SampleGenerator(0, 0, range(6))), expected)
+    monkeypatch.setattr(weather, "POINTS", 100)  # a few drops of an image, whose sums get another order
+    several = augment.rain()(x, SampleGenerator(0, 0, range(6)))
+    np.testing.assert_allclose(several, expected, atol=1e-6)
+    alone = augment.rain()(x[3:4], SampleGenerator(0, 0, [3]))
+    assert alone.tobytes() == several[3:4].tobytes()
+
+
+def test_rain_on_many_images_takes_little_memory(monkeypatch):
+    monkeypatch.setattr(weather, "POINTS", 2**12)  # for each thread, and there may be many
+    x = np.zeros((64, 64, 64, 1), np.float16)
+    tracemalloc.start()
+    try:
+        augment.rain(density=0.2)(x, SampleGenerator(0, 0, range(64)))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    points = 64 * 0.2 * 64**2 * np.ceil(64 * weather.LONG)
+    assert most < 8 * points, "less than one number for each point"
+
+
 def test_rain_is_thin_and_bright_and_the_sun_only_adds_light():
     dark = np.zeros((20, 32, 32, 3), np.float32)
     wet = augment.rain()(dark, SampleGenerator(0, 0, range(20)))
@@ -438,6 +537,11 @@ def test_changes_can_be_written_as_text():
         ("rotate(size=3)", "rotate\\(size=3\\): .*unexpected keyword"),
         ("rotate(500)", "degrees is 500"),
         ("rotate(**{'degrees': 3})", "None|keyword"),
+        ("crop(padding=4, padding=1)", r"crop\(padding=4, padding=1\): a setting is given twice"),
+        ("crop(4, padding=1)", r"crop\(4, padding=1\): multiple values .*expected the settings of crop: padding, size"),
+        ("flip(border='a')", r"flip\(border='a'\): .*'border', expected the settings of flip: p, direction"),
+        ("flip(1, 'vertical', 3)", "too many .* expected the settings of flip: p, direction"),
+        ("flip('often')", r"flip\('often'\): flip: p is 'often', expected a number"),
     ):
         with pytest.raises(ValueError, match=message):
             augment.parse(text)

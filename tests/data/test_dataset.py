@@ -51,6 +51,10 @@ def test_each_call_returns_arrays_of_its_own():
     assert data.load("digits").train_x.max() == 1
 
 
+def test_digits_size_may_be_numpys():
+    assert data.load("digits", size=np.int64(28)).train_x.shape == (1442, 28, 28, 1)
+
+
 @pytest.mark.parametrize("size", [7, 2.5, 0])
 def test_digits_size_is_checked(size):
     with pytest.raises(ValueError, match="expected an integer of at least 8"):
@@ -91,6 +95,16 @@ X, Y = np.zeros((6, 4, 4, 1), np.uint8), np.array([0, 1, 2, 0, 1, 2])
             r"test_x holds uint8 images of the shape \(3, 4, 1\), train_x uint8 of \(4, 4",
         ),
         ({"test_x": np.float32(X)}, ValueError, "test_x holds float32 images"),
+        (
+            {"train_x": np.float32(X) + 255},
+            ValueError,
+            r"Dataset: train_x holds floats that reach from 255 to 255, expected \[0, 1\]: divide by 255$",
+        ),
+        (
+            {"test_x": np.float32(X) - 0.5},
+            ValueError,
+            r"Dataset: test_x holds floats that reach from -0.5 to -0.5, expected \[0, 1\]$",
+        ),
     ],
 )
 def test_a_dataset_of_parts_that_do_not_fit_is_a_clear_error(changed, error, message):
@@ -98,6 +112,46 @@ def test_a_dataset_of_parts_that_do_not_fit_is_a_clear_error(changed, error, mes
     data.Dataset(**good)
     with pytest.raises(error, match=message):
         data.Dataset(**good | changed)
+
+
+def test_floats_may_leave_0_1_by_a_rounding_error():
+    x = np.repeat([-1e-7, 1 + 1e-7], 3)[:, None, None] + np.zeros((6, 4, 4))
+    assert data.from_arrays(x, Y, x, Y).train_x.min() < 0
+    with pytest.raises(ValueError, match="reach from -1.01e-05 to"):
+        data.from_arrays(x - 1e-5, Y, x, Y)
+    with pytest.raises(ValueError, match="reach from 9.9e-06 to 1.00001, expected"):
+        data.from_arrays(x + 1e-5, Y, x, Y)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (
+            (X, ["a", "b", "c"] * 2),
+            TypeError,
+            r"from_arrays: train_y has dtype <U1 .*; of names, np.unique\(names, ret",
+        ),
+        ((X, Y, X, ["a", "b", "c"] * 2), TypeError, "from_arrays: test_y has dtype <U1 .* the class indices; of names"),
+        ((X, 3), TypeError, r"from_arrays: train_y has dtype int64 and shape \(\), expected \(N,\) integers, the .*s$"),
+        ((3, Y), ValueError, r"from_arrays: train_x has shape \(\), expected \(N, height, width, channels\)"),
+        ((X, Y, 3, Y), ValueError, r"from_arrays: test_x has shape \(\), expected"),
+        (
+            (X, Y * 500),
+            ValueError,
+            "from_arrays: the largest label is 1000, but there are 6 images; expected the indices of classes, or",
+        ),
+    ],
+)
+def test_arrays_that_are_no_images_or_labels_are_clear_errors(arguments, error, message):
+    with pytest.raises(error, match=message):
+        data.from_arrays(*arguments)
+
+
+def test_large_labels_are_fine_where_there_are_classes_or_images_for_them():
+    assert len(data.from_arrays(X, Y * 499, X, Y).classes) == 999
+    assert len(data.from_arrays(X, Y * 500, X, Y, classes=range(1001)).classes) == 1001
+    many = np.zeros((200, 2, 2), np.uint8)
+    assert len(data.from_arrays(many, np.arange(200) * 10).classes) == 1991
 
 
 def test_arrays_become_a_dataset(rng):
@@ -115,8 +169,9 @@ def test_arrays_become_a_dataset(rng):
     assert given.classes == ("a", "b", "c")
     with pytest.raises(ValueError, match="test_x and test_y belong together"):
         data.from_arrays(x, y, x)
-    with pytest.raises(ValueError, match="from_arrays: test_fraction is 1, expected"):
-        data.from_arrays(x, y, test_fraction=1)
+    for fraction in (1, "0.2"):
+        with pytest.raises(ValueError, match=f"from_arrays: test_fraction is {fraction!r}, expected"):
+            data.from_arrays(x, y, test_fraction=fraction)
     with pytest.raises(ValueError, match="train_x holds 100 images, but train_y 99 labels"):
         data.from_arrays(x, y[1:])
 
@@ -152,8 +207,11 @@ def test_fractions_of_the_training_images_are_stratified_seeded_and_nested():
     assert np.abs(np.bincount(quarter.train_y) - counts / 4).max() <= 1
     images = [{x.tobytes() for x in part.train_x} for part in (half, quarter, other)]
     assert images[1] < images[0] != images[2]
-    with pytest.raises(ValueError, match="fraction is 0"):
-        data.load("digits", fraction=0)
+    for fraction in (0, "0.5"):
+        with pytest.raises(ValueError, match=f"data.load: fraction is {fraction!r}, expected a number above 0"):
+            data.load("digits", fraction=fraction)
+        with pytest.raises(ValueError, match=f"Dataset.subset: fraction is {fraction!r}, expected a number above 0"):
+            full.subset(fraction)
 
 
 @pytest.mark.parametrize("dtype", [int, bool, "U1"])

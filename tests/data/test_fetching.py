@@ -111,8 +111,14 @@ def test_without_a_network_the_message_says_what_to_do(web, monkeypatch):
     with pytest.raises(ConnectionError) as caught:
         data.load("mnist")
     message = str(caught.value)
-    for part in (IMAGES, "http://127.0.0.1:9/", str(places.cache() / "mnist"), "environment variable MINIDL_DATA"):
+    for part in ("http://127.0.0.1:9/", str(places.cache() / "mnist"), "environment variable MINIDL_DATA"):
         assert part in message
+    assert f"put {', '.join(FILES)} into the folder" in message
+    assert message.endswith(f"with a folder mnist that holds {', '.join(FILES)}")
+    write(places.cache() / "mnist", {IMAGES: FILES[IMAGES]})
+    rest = ", ".join(name for name in FILES if name != IMAGES)
+    with pytest.raises(ConnectionError, match=f"put {rest} into the folder"):
+        data.load("mnist")
     write(places.cache() / "mnist", FILES)  # as it says
     data.load("mnist")
 
@@ -143,6 +149,38 @@ def test_a_cache_that_cannot_be_written_to_is_named(web, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.raises(OSError, match=r"data.fetch: cannot write to the folder \S*file/minidl/mnist"):
         data.load("mnist")
+
+
+BROKEN = {"cut": FILES[IMAGES][:40], "changed": FILES[IMAGES][:-1] + b"?", "empty": b"", "foreign": b"<html>"}
+
+
+@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
+def test_a_broken_file_in_the_cache_is_named_and_fetched_again_on_request(web, capsys, content):
+    write(places.cache() / "mnist", FILES | {IMAGES: content})
+    with pytest.raises(ValueError, match=rf"{IMAGES} .*; `minidl data fetch mnist` gets it again"):
+        data.load("mnist")
+    assert main(["data", "fetch", "mnist"]) == 0
+    assert f"{IMAGES} is not the file that was published; fetching it again" in capsys.readouterr().err
+    assert web.asked == [f"/{IMAGES}"]
+    assert (places.cache() / "mnist" / IMAGES).read_bytes() == FILES[IMAGES]
+    data.load("mnist")
+
+
+def test_a_broken_file_elsewhere_is_not_said_to_be_fetched_again(web, tmp_path):
+    write(tmp_path / "mnist", FILES | {IMAGES: b""})
+    with pytest.raises(ValueError, match=IMAGES) as caught:
+        data.load("mnist", tmp_path)
+    assert "minidl data fetch" not in str(caught.value)
+
+
+def test_a_broken_unpacked_file_that_is_read_first_is_named(web, capsys):
+    plain = IMAGES.removesuffix(".gz")
+    folder = write(places.cache() / "mnist", FILES | {plain: b"any"})
+    assert main(["data", "fetch", "mnist"]) == 1
+    expected = f"{folder / plain} is broken and read instead of what was fetched: remove it"
+    assert expected in capsys.readouterr().err
+    (folder / plain).unlink()
+    assert main(["data", "fetch", "mnist"]) == 0
 
 
 SCRIPT = """
@@ -210,6 +248,8 @@ def test_fetch_and_where(web, capsys):
     assert capsys.readouterr().out == f"{places.cache() / 'mnist'}\n"
     assert main(["data", "where", "mnist"]) == 0
     assert capsys.readouterr().out == f"{places.cache() / 'mnist'}\n"
+    assert main(["data", "fetch", "digits"]) == 0
+    assert capsys.readouterr().out == "digits: in the package, nothing to fetch\n"
     assert main(["data", "fetch", "cats"]) == 1
     assert capsys.readouterr().err.startswith("minidl data: data: name is 'cats', expected one of digits, mnist")
 
@@ -225,6 +265,23 @@ def test_list_and_where_show_all_places(web, capsys, monkeypatch, tmp_path):
     assert any("170 MB to fetch" in line for line in lines), "CIFAR-10"
     assert main(["data", "where"]) == 0
     assert capsys.readouterr().out.split() == [str(tmp_path), str(places.cache())]
+
+
+def test_list_shows_how_many_images_a_subset_has(web, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("MINIDL_DATA", str(tmp_path))
+    record = bytes(2 + 32 * 32 * 3)
+    write(tmp_path / "cifar100-subset", {"train.bin": 3 * record, "test.bin": 2 * record})
+
+    def row():
+        assert main(["data", "list"]) == 0
+        line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("│ cifar100 "))
+        return [cell.strip() for cell in line.split("│")][2:4]
+
+    assert row() == ["3 (subset)", "2 (subset)"]
+    write(tmp_path / "cifar100-subset", {"train.bin": record[1:]})
+    assert row() == ["? (subset)", "? (subset)"]
+    write(tmp_path / "cifar100", {"train.bin": record, "test.bin": record})
+    assert row() == ["50,000", "10,000"]
 
 
 def test_check_tells_good_files_from_bad_ones(web, capsys, monkeypatch, tmp_path):

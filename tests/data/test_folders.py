@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -85,9 +87,99 @@ def test_images_are_scaled_on_request_only(tmp_path, cats_and_dogs, rng):
     x = np.concatenate([dataset.train_x, dataset.test_x])
     assert sum((image == 77).all() for image in x) == 1
     assert data.from_folder(tmp_path, size=4).train_x.shape[1:] == (4, 4, 3)
-    for size in (0, (1, 2, 3), (2.5, 2)):
+    for size in (0, (1, 2, 3), (2.5, 2), 4.5, True, (4, True), "4"):
         with pytest.raises(ValueError, match="from_folder: size is"):
             data.from_folder(tmp_path, size=size)
+
+
+RAMP = np.linspace(0, 65535, 30).reshape(6, 5)
+
+
+def both_parts(folder, **settings):
+    dataset = data.from_folder(folder, test_fraction=0.5, **settings)
+    return np.concatenate([dataset.train_x, dataset.test_x])
+
+
+def test_16_bits_of_grey_are_scaled_to_8(tmp_path):
+    pixels = np.round(RAMP).astype(np.uint16)
+    expected = np.round(pixels / 257)[None, ..., None]
+    (tmp_path / "a").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "a" / "0.png")
+    Image.fromarray(pixels).save(tmp_path / "a" / "1.tif")
+    Image.frombytes("I;16B", (5, 6), pixels.astype(">u2").tobytes()).save(tmp_path / "a" / "2.tif")
+    (tmp_path / "a" / "3.pgm").write_bytes(b"P5\n5 6\n65535\n" + pixels.astype(">u2").tobytes())
+    x = both_parts(tmp_path)
+    assert x.shape == (4, 6, 5, 1)
+    np.testing.assert_array_equal(x, np.repeat(expected, 4, 0))
+    x = both_parts(tmp_path, channels=3)
+    np.testing.assert_array_equal(x, np.broadcast_to(expected, (4, 6, 5, 3)))
+
+
+def test_16_bits_of_grey_are_black_where_they_are_transparent(tmp_path):
+    pixels = np.round(RAMP).astype(np.uint16)
+    chunk = b"tRNS\xff\xff"  # 65,535 is transparent; older versions of Pillow can read this but not write it
+    for i in range(2):
+        save(tmp_path / "a" / f"{i}.png", pixels)
+        head, rest = (tmp_path / "a" / f"{i}.png").read_bytes().split(b"IDAT")
+        whole = struct.pack(">I", 2) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        (tmp_path / "a" / f"{i}.png").write_bytes(head[:-4] + whole + head[-4:] + b"IDAT" + rest)
+    expected = np.round(pixels / 257)
+    expected[-1, -1] = 0
+    np.testing.assert_array_equal(both_parts(tmp_path)[0, ..., 0], expected)
+
+
+@pytest.mark.parametrize(("dtype", "message"), [(np.float32, "floats"), (np.int32, "integers of 32 bits")])
+def test_pixels_of_which_nobody_knows_the_white_are_refused(tmp_path, dtype, message):
+    (tmp_path / "a").mkdir()
+    for i in range(2):
+        Image.fromarray((RAMP / 65535).astype(dtype)).save(tmp_path / "a" / f"{i}.tif")
+    with pytest.raises(ValueError, match=rf"from_folder: \S*a/0.tif holds {message}, expected 8 or 16 bits"):
+        data.from_folder(tmp_path)
+
+
+@pytest.mark.parametrize("ending", ["png", "tif", "webp", "jpg"])
+def test_images_are_turned_as_their_orientation_says(tmp_path, ending):
+    from PIL import ImageOps
+
+    pixels = np.zeros((16, 8, 3), np.uint8)
+    pixels[:8, :4] = 200
+    settings = {"webp": {"lossless": True}, "jpg": {"quality": 95}}.get(ending, {})
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        folder = tmp_path / str(orientation) / "a"
+        folder.mkdir(parents=True)
+        for i in range(2):
+            Image.fromarray(pixels).save(folder / f"{i}.{ending}", exif=exif, **settings)
+        with Image.open(folder / f"0.{ending}") as image:
+            expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        assert expected.shape[:2] == ((16, 8) if orientation < 5 else (8, 16))
+        np.testing.assert_array_equal(both_parts(folder.parent)[0], expected)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_an_orientation_that_cannot_be_read_leaves_the_image_as_it_is(tmp_path):
+    for i in range(2):
+        save(tmp_path / "a" / f"{i}.jpg", np.full((8, 16, 3), 128, np.uint8))
+        content = (tmp_path / "a" / f"{i}.jpg").read_bytes()
+        broken = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01"
+        segment = b"\xff\xe1" + (len(broken) + 2).to_bytes(2, "big") + broken
+        (tmp_path / "a" / f"{i}.jpg").write_bytes(content[:2] + segment + content[2:])
+    assert both_parts(tmp_path).shape == (2, 8, 16, 3)
+
+
+def test_what_lies_beside_the_classes_or_inside_their_folders_is_left_out(tmp_path, cats_and_dogs, rng):
+    save(tmp_path / "stray.png", picture(rng))
+    save(tmp_path / "cat" / "inner" / "more.png", picture(rng))
+    assert len(both_parts(tmp_path)) == len(cats_and_dogs)
+
+
+@pytest.mark.parametrize("parts", [("train", "val"), ("train", "test", "val")])
+def test_parts_with_other_names_get_a_hint(tmp_path, rng, parts):
+    for part in parts:
+        save(tmp_path / part / "x" / "0.png", picture(rng))
+    with pytest.raises(ValueError, match=r"holds no images, .*; it holds folders: .* are called train and test, with"):
+        data.from_folder(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n", b"plain text"])
@@ -107,9 +199,6 @@ def test_a_truncated_image_is_named(tmp_path, cats_and_dogs, rng):
 def test_an_image_that_would_fill_the_memory_is_refused_by_its_header(tmp_path, monkeypatch):
     save(tmp_path / "a" / "0.png", np.zeros((4, 4), np.uint8))
     header = bytearray((tmp_path / "a" / "0.png").read_bytes())
-    import struct
-    import zlib
-
     header[16:24] = struct.pack(">II", 12_000, 12_000)
     header[29:33] = struct.pack(">I", zlib.crc32(header[12:29]))
     (tmp_path / "a" / "0.png").write_bytes(header)
@@ -134,8 +223,9 @@ def test_folders_that_hold_nothing_and_bad_settings_are_clear_errors(tmp_path, r
         save(tmp_path / "empty" / f"{i}.png", picture(rng))
     with pytest.raises(ValueError, match="channels is 2, expected 1 or 3"):
         data.from_folder(tmp_path, channels=2)
-    with pytest.raises(ValueError, match="from_folder: test_fraction is 0, expected"):
-        data.from_folder(tmp_path, test_fraction=0)
+    for fraction in (0, "0.2"):
+        with pytest.raises(ValueError, match=f"from_folder: test_fraction is {fraction!r}, expected"):
+            data.from_folder(tmp_path, test_fraction=fraction)
     monkeypatch.setattr("minidl.memory.available", lambda: 100)
     with pytest.raises(MemoryError, match="from_folder: 3 images would take 540 bytes"):
         data.from_folder(tmp_path)

@@ -81,6 +81,15 @@ def test_show_writes_a_picture(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_show_refuses_what_it_cannot_write_before_anything_is_loaded(tmp_path, monkeypatch):
+    monkeypatch.setitem(show.__globals__, "load", None)
+    for name in ("sheet", "sheet.txt"):
+        with pytest.raises(ValueError, match=rf"data show: out is '\S*{name}', expected an ending that is one of"):
+            show("digits", "all", tmp_path / name)
+    with pytest.raises(ValueError, match="data show: seed is -1, expected a non-negative integer"):
+        show("digits", "all", tmp_path / "sheet.png", seed=-1)
+
+
 def test_what_cannot_be_shown_is_a_clear_error():
     with pytest.raises(ValueError, match=r"augmentations: x has shape \(12, 8, 8, 2\)"):
         viz.augmentation(PIXELS[..., :2], augment.flip())

@@ -19,6 +19,9 @@ class Change:
     It is called as ``change(x, generator)`` with images (B, H, W, C), floating-point in [0, 1], of NumPy's or CuPy's,
     and with a `numpy.random.Generator` or a `SampleGenerator`; it returns new images in [0, 1] of the same dtype. What
     it was given stays as it is. Every image is changed in a way of its own.
+
+    Most changes clip to [0, 1]. So what leaves this range, as `Standardization` does, comes after all of them: a change
+    after it would cut off all values below 0 and above 1.
     """
 
     strengths: ClassVar[tuple[str, ...]] = ()  # the settings that are 0 where nothing is changed
@@ -53,7 +56,10 @@ def _short(value: Any) -> str:
 
 @dataclass(frozen=True, init=False)
 class compose(Change):
-    """Makes several changes, one after the other: ``compose(crop(4), flip(), standardize)``."""
+    """Makes several changes, one after the other: ``compose(crop(4), flip(), standardize)``.
+
+    Standardization comes last: the other changes clip to [0, 1], and would damage images that were standardized.
+    """
 
     changes: tuple[Callable[[Any, Any], Any], ...]
 

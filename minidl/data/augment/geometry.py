@@ -7,9 +7,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from minidl import buffers, threads
 from minidl.backend import array_module
 from minidl.data.augment.change import Change, beside, check_integer, check_number, check_one_of
-from minidl.data.augment.sampling import BORDERS, gathered, resampled
+from minidl.data.augment.intensity import MOST_SIGMA
+from minidl.data.augment.sampling import BORDERS, LEAST_IMAGES, gathered, resampled
 
 FLIPS = ("horizontal", "vertical")
 
@@ -25,7 +27,7 @@ class affine(Change):
     ----------
     degrees : float in [0, 180], default 0
         α is drawn from [−degrees, degrees]; positive angles turn counter-clockwise.
-    scale : float not negative, default 0
+    scale : float in [0, 1000], default 0
         f is drawn from [1 / (1 + scale), 1 + scale].
     shift : float in [0, 1], default 0
         t is drawn from [−shift, shift] of the height, and of the width.
@@ -94,13 +96,14 @@ class shift(Change):
         return _transformed(x, generator, shift=self.fraction, border=self.border)
 
 
-BOUNDS = {"degrees": 180.0, "shear": 89.0, "shift": 1.0, "fraction": 1.0}
+MOST = 1000.0  # of scales and pixels: far beyond any use, and float32 places are still numbers
+BOUNDS = {"degrees": 180.0, "shear": 89.0, "shift": 1.0, "fraction": 1.0, "scale": MOST, "strength": MOST}
 
 
 def _check_affine(change: Any) -> None:
     who = type(change).__name__
     for name in change.strengths:
-        check_number(who, name, getattr(change, name), 0, BOUNDS.get(name, np.inf))
+        check_number(who, name, getattr(change, name), 0, BOUNDS[name])
     check_one_of(who, "border", change.border, BORDERS)
 
 
@@ -155,9 +158,18 @@ class flip(Change):
         check_one_of("flip", "direction", self.direction, FLIPS)
 
     def apply(self, x: Any, generator: Any) -> Any:
-        chosen = beside(x, generator.random(len(x)) < self.p).reshape(-1, 1, 1, 1)
-        mirrored = x[:, :, ::-1] if self.direction == "horizontal" else x[:, ::-1]
-        return array_module(x).where(chosen, mirrored, x)
+        chosen = generator.random(len(x)) < self.p
+        made = buffers.empty(x.shape, like=x)
+
+        def mirror(images: slice) -> None:
+            made[images] = x[images]
+            some = beside(x, np.flatnonzero(chosen[images]) + images.start)
+            mirrored = x[some]  # faster than `where`, which reads the mirror image of all
+            made[some] = mirrored[:, :, ::-1] if self.direction == "horizontal" else mirrored[:, ::-1]
+
+        whole = [slice(0, len(x))]
+        threads.share(mirror, threads.parts(len(x), LEAST_IMAGES) if array_module(x) is np else whole)
+        return made
 
 
 @dataclass(frozen=True)
@@ -180,11 +192,7 @@ class crop(Change):
     border: str = "constant"
 
     def __post_init__(self) -> None:
-        check_integer("crop", "padding", self.padding, 0)
-        check_one_of("crop", "border", self.border, BORDERS)
-        if self.size is not None:
-            for length in self.size if isinstance(self.size, tuple) else (self.size,):
-                check_integer("crop", "size", length, 1)
+        _check_crop(self)
 
     def times(self, factor: float) -> crop:
         return crop(round(self.padding * factor), self.size, self.border)
@@ -213,7 +221,7 @@ class crop_flip(Change):
     border: str = "constant"
 
     def __post_init__(self) -> None:
-        crop(self.padding, self.size, self.border)
+        _check_crop(self)
         check_number("crop_flip", "p", self.p, 0, 1)
 
     def times(self, factor: float) -> crop_flip:
@@ -223,6 +231,17 @@ class crop_flip(Change):
         rows, columns = _window(self, x, generator)
         mirrored = generator.random(len(x)) < self.p
         return gathered(x, rows, np.where(mirrored[:, None], columns[:, ::-1], columns), self.border)
+
+
+def _check_crop(change: crop | crop_flip) -> None:
+    who, size = type(change).__name__, change.size
+    check_integer(who, "padding", change.padding, 0)
+    check_one_of(who, "border", change.border, BORDERS)
+    if isinstance(size, tuple) and len(size) != 2:
+        raise ValueError(f"{who}: size is {size}, expected an integer or a pair (height, width)")
+    if size is not None:
+        for length in size if isinstance(size, tuple) else (size,):
+            check_integer(who, "size", length, 1)
 
 
 def _window(change: crop | crop_flip, x: Any, generator: Any) -> tuple[Any, Any]:
@@ -257,9 +276,9 @@ class elastic(Change):
 
     Parameters
     ----------
-    alpha : float not negative, default 1
+    alpha : float in [0, 1000], default 1
         The deviation of the moves in pixels.
-    sigma : float of at least 0.1, default 4
+    sigma : float in [0.1, 100], default 4
         The width of the Gaussian in pixels: the larger, the smoother.
     border : {"constant", "nearest", "reflect"}, default "nearest"
     """
@@ -270,8 +289,8 @@ class elastic(Change):
     border: str = "nearest"
 
     def __post_init__(self) -> None:
-        check_number("elastic", "alpha", self.alpha)
-        check_number("elastic", "sigma", self.sigma, 0.1)
+        check_number("elastic", "alpha", self.alpha, 0, MOST)
+        check_number("elastic", "sigma", self.sigma, 0.1, MOST_SIGMA)
         check_one_of("elastic", "border", self.border, BORDERS)
 
     def apply(self, x: Any, generator: Any) -> Any:

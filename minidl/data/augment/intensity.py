@@ -12,6 +12,7 @@ from minidl.backend import array_module
 from minidl.data.augment.change import Change, beside, check_number, clipped, per_image
 
 FEW = 8  # images that are blurred together
+MOST_SIGMA = 100.0  # pixels: the work grows with it
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,14 @@ class brightness(Change):
 class contrast(Change):
     r"""Moves pixels away from the mean of their image or towards it, :math:`x' = \bar x + f (x - \bar x)`.
 
-    ln f is uniform, f in [1 / (1 + strength), 1 + strength]; clipped to [0, 1].
+    ln f is uniform, f in [1 / (1 + strength), 1 + strength], strength at most 1000; clipped to [0, 1].
     """
 
     strengths: ClassVar = ("strength",)
     strength: float = 1.0
 
     def __post_init__(self) -> None:
-        check_number("contrast", "strength", self.strength)
+        check_number("contrast", "strength", self.strength, 0, 1000)  # an infinite f makes NaN of the mean
 
     def apply(self, x: Any, generator: Any) -> Any:
         factor = (1 + self.strength) ** generator.uniform(-1, 1, len(x))
@@ -67,7 +68,7 @@ class noise(Change):
 
 @dataclass(frozen=True)
 class blur(Change):
-    """Blurs each image with a Gaussian whose σ, in pixels, is from [0, sigma].
+    """Blurs each image with a Gaussian whose σ, in pixels, is from [0, sigma]; sigma is at most 100.
 
     As `scipy.ndimage.gaussian_filter`, cut off at 4 σ and with the mirror image outside, but with a σ for each image.
     """
@@ -76,7 +77,7 @@ class blur(Change):
     sigma: float = 1.0
 
     def __post_init__(self) -> None:
-        check_number("blur", "sigma", self.sigma)
+        check_number("blur", "sigma", self.sigma, 0, MOST_SIGMA)
 
     def apply(self, x: Any, generator: Any) -> Any:
         xp = array_module(x)

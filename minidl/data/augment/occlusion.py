@@ -98,8 +98,8 @@ class background(Change):
     def __post_init__(self) -> None:
         check_number("background", "tolerance", self.tolerance)
         check_number("background", "p", self.p, 0, 1)
-        if self.images is not None and (np.ndim(self.images) != 4 or len(self.images) == 0):
-            raise ValueError(f"background: images has shape {np.shape(self.images)}, expected (N, H, W, C)")
+        if self.images is not None:
+            object.__setattr__(self, "images", _backgrounds(self.images))
 
     def apply(self, x: Any, generator: Any) -> Any:
         xp = array_module(x)
@@ -117,7 +117,7 @@ class background(Change):
     def _taken(self, x: Any, generator: Any) -> Any:
         if self.images.shape[1:] != x.shape[1:]:
             raise ValueError(f"background: images has shape {self.images.shape}, expected {x.shape[1:]} as the inputs")
-        images = to_numpy(self.images)[generator.integers(len(self.images), size=len(x))]
+        images = self.images[generator.integers(len(self.images), size=len(x))]
         return beside(x, images / np.float32(255) if images.dtype == np.uint8 else images, x.dtype)
 
     def _drawn(self, x: Any, generator: Any) -> Any:
@@ -127,3 +127,20 @@ class background(Change):
         place = 0.5 + (rows * np.sin(angle) + columns * np.cos(angle)) / np.sqrt(2)  # in [0, 1]
         colours = generator.random((count, 2, 1, 1, channels))
         return beside(x, colours[:, 0] + place[..., None] * (colours[:, 1] - colours[:, 0]), x.dtype)
+
+
+def _backgrounds(given: Any) -> Any:
+    """Return the images as an array of NumPy's, or raise if they are none."""
+    try:
+        images = np.asarray(to_numpy(given))
+    except ValueError:  # lists of different lengths
+        raise ValueError("background: images are of different shapes, expected an array (N, H, W, C)") from None
+    if images.ndim != 4 or len(images) == 0:
+        raise ValueError(f"background: images has shape {images.shape}, expected (N, H, W, C)")
+    if images.dtype != np.uint8:
+        if images.dtype.kind != "f":
+            raise TypeError(f"background: images has dtype {images.dtype}, expected uint8 or floats in [0, 1]")
+        low, high = images.min(initial=0), images.max(initial=0)
+        if not (low >= 0 and high <= 1):  # nor NaN
+            raise ValueError(f"background: images is from {low:g} to {high:g}, expected uint8 or floats in [0, 1]")
+    return images

@@ -29,6 +29,7 @@ def resampled(x: Any, rows: Any, columns: Any, border: str = "constant") -> Any:
     One call of `scipy.ndimage.map_coordinates` (or CuPy's) for a channel of many images: they lie one below the other
     with a line of their surroundings between them, so that no pixel is mixed from two. Places are float32 until the
     integers of this stack are added in float64, which is exact: an image does not depend on where in the batch it is.
+    SciPy knows float32 and float64 only; images of another precision are computed in the nearest of the two.
     """
     xp = array_module(x)
     if xp is np:
@@ -37,9 +38,10 @@ def resampled(x: Any, rows: Any, columns: Any, border: str = "constant") -> Any:
         from cupyx.scipy import ndimage
     _, height, width, channels = x.shape
     made = buffers.empty((*rows.shape, channels), like=x)
+    dtype = np.float32 if x.dtype.itemsize <= 4 else np.float64
 
     def resample(images: slice) -> None:
-        part = x[images]
+        part = x[images].astype(dtype, copy=False)
         framed = _framed(part, border)
         first_lines = xp.arange(len(part)).reshape(-1, 1, 1) * (height + 2)
         y = _inside(rows[images], height, border).astype(np.float64) + 1 + first_lines
@@ -47,7 +49,7 @@ def resampled(x: Any, rows: Any, columns: Any, border: str = "constant") -> Any:
         for channel in range(channels):
             stack = framed[..., channel].reshape(-1, width + 2)
             made[images, ..., channel] = ndimage.map_coordinates(
-                stack, places, order=1, mode="nearest", prefilter=False, output=x.dtype
+                stack, places, order=1, mode="nearest", prefilter=False, output=dtype
             )
 
     threads.share(resample, threads.parts(len(x), LEAST_IMAGES) if xp is np else [slice(0, len(x))])

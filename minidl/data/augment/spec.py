@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,7 +36,17 @@ def _made(node: ast.expr, text: str, known: Mapping[str, Any]) -> Any:
         named = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         raise ValueError(f"augment: the settings of {ast.unparse(node)} are not numbers or names in quotes") from None
+    if len(named) < len(call.keywords):  # only Python's compiler would notice
+        raise ValueError(f"augment: {ast.unparse(node)}: a setting is given twice")
+    settings = inspect.signature(known[name])
+    try:
+        settings.bind(*given, **named)
+    except TypeError as error:
+        expected = ", ".join(settings.parameters)
+        raise ValueError(
+            f"augment: {ast.unparse(node)}: {error}, expected the settings of {name}: {expected}"
+        ) from None
     try:
         return known[name](*given, **named)
     except TypeError as error:
-        raise ValueError(f"augment: {ast.unparse(node)}: {str(error).replace('__init__', name)}") from None
+        raise ValueError(f"augment: {ast.unparse(node)}: {error}") from None

@@ -7,11 +7,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from minidl import threads
 from minidl.backend import array_module
 from minidl.data.augment.change import Change, beside, check_number, per_image
 
 RAIN_COLOUR = 0.85
 LONG = 0.3  # a streak of 1 of length is so long, of the image's height
+POINTS = 2**15  # of streaks, drawn at a time: their arrays stay small, however many images and drops there are
 
 
 @dataclass(frozen=True)
@@ -57,16 +59,25 @@ class rain(Change):
         length = np.maximum(2, height * LONG * generator.uniform(0.4, 1, (count, drops)))
         opacity = generator.uniform(0.3, 1, (count, drops))
         steps = np.arange(int(np.ceil(max(2, height * LONG))))
-        rows = np.floor(top)[..., None] + steps
-        columns = left[..., None] + tan[..., None] * steps
-        weight = np.where(shown, opacity, 0)[..., None] * (steps < length[..., None])
-        first = np.floor(columns)
-        water = np.zeros(count * height * width)
-        image = np.arange(count)[:, None, None]
-        for column, part in ((first, 1 - (columns - first)), (first + 1, columns - first)):
-            inside = (rows >= 0) & (rows < height) & (column >= 0) & (column < width)
-            place = ((image * height + rows) * width + column)[inside].astype(np.int64)
-            water += np.bincount(place, (weight * part)[inside], minlength=len(water))
+        opacity = np.where(shown, opacity, 0)
+        water = np.zeros((count, height * width))
+        streaks = max(1, POINTS // len(steps))  # depends on the image alone, as the order of its sums does
+
+        def draw(images: slice) -> None:
+            pixels = water[images].reshape(-1)
+            for i in range(0, drops, streaks):
+                some = images, slice(i, i + streaks)
+                image, drop, step = np.nonzero((opacity[some] > 0)[..., None] & (steps < length[some][..., None]))
+                row = np.floor(top[some])[image, drop] + step
+                column = left[some][image, drop] + tan[images][image, 0] * step
+                weight, first = opacity[some][image, drop], np.floor(column)
+                for place, part in ((first, 1 - (column - first)), (first + 1, column - first)):
+                    inside = (row >= 0) & (row < height) & (place >= 0) & (place < width)
+                    pixel = ((image * height + row) * width + place)[inside].astype(np.int64)
+                    np.add.at(pixels, pixel, (weight * part)[inside])
+
+        few = max(1, POINTS // (drops * len(steps)))
+        threads.share(draw, [slice(i, i + few) for i in range(0, count, few)])
         return np.minimum(water, 1).reshape(count, height, width)
 
 
