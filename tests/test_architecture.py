@@ -12,10 +12,12 @@ ROOT = Path(__file__).parent.parent / "minidl"
 FLOORS = {
     "backend": 0,
     "buffers": 0,
+    "expressions": 0,
     "files": 0,
     "memory": 0,
     "tables": 0,
     "threads": 0,
+    "trials": 0,
     "forward": 0,
     "kernels": 1,
     "data": 1,

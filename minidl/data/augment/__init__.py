@@ -6,7 +6,7 @@ strength 0 it returns what it was given. Blends change the labels too: `Loader(â
 
 from typing import Any
 
-from minidl.data.augment import spec
+from minidl import expressions
 from minidl.data.augment.blending import cutmix, mixup
 from minidl.data.augment.change import Change, compose, sometimes
 from minidl.data.augment.geometry import affine, crop, crop_flip, elastic, flip, rotate, scale, shift
@@ -33,7 +33,7 @@ def parse(text: str) -> compose:
     ValueError
         Naming what is not understood, or the known names.
     """
-    return compose(*spec.parse(text, CHANGES))
+    return compose(*expressions.parse(text, CHANGES, "augment", "crop(4), flip, rotate(10)"))
 
 
 __all__ = [
