@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 sys.path.append(str(ROOT))  # last, so that an installed minidl is the one that is tested
 
-from benchmarks import cpu, environments, networks, paired, picture, report, tables  # noqa: E402
+from benchmarks import cpu, environments, networks, paired, picture, report, smoothing, tables  # noqa: E402
 from benchmarks.peers import PEERS, Peer, __main__, installing  # noqa: E402
 
 # ---------------------------------------------------------------- the harness
@@ -376,3 +376,31 @@ def test_an_installation_that_fails_gives_its_reason_and_is_tried_again(tmp_path
     with pytest.raises(installing.UnavailableError, match="ERROR: nothing fits"):
         installing._run(failing)
     assert not list(tmp_path.iterdir())
+
+
+# ---------------------------------------------------------------- residual smoothing
+
+
+def test_the_growth_of_the_layer_is_measured_beside_a_matrix_form_of_the_same_values(monkeypatch):
+    monkeypatch.setattr(paired, "PAUSE", 0)
+    monkeypatch.setattr(paired, "SETTLING", 1e-4)
+    monkeypatch.setattr(smoothing, "BATCH", 4)
+    table, rows = smoothing.growth([10, 1_000], 3, 1e-4)
+    assert [row["M"] for row in rows] == [10, 1_000]
+    assert [line[0] for line in table.lines] == ["10", "1,000"]
+    labels = smoothing.draw(rows, {"processor": "abacus", "date": "2026-01-01"}).axes[0].texts
+    assert [label.get_text() for label in labels] == ["matrix form", "layer"]
+    monkeypatch.setattr(smoothing.memory, "available", lambda: 1)
+    table, rows = smoothing.growth([10], 3, 1e-4)
+    assert rows[0]["matrix"] is None, "it does not fit"
+    assert list(table.lines[0][3:]) == ["—", "—"]
+    monkeypatch.setattr(smoothing.memory, "available", lambda: 2**40)
+    monkeypatch.setattr(smoothing, "matrix_form", lambda d, g: (d, g))
+    with pytest.raises(RuntimeError, match="the layer and its matrix form differ at M = 10"):
+        smoothing.growth([10], 3, 1e-4)
+
+
+def test_the_exponent_of_growth():
+    rows = [{"M": 10**k, "layer": 1.0 if k < 3 else 7e-9 * 10 ** (1.5 * k), "matrix": None} for k in range(1, 6)]
+    assert smoothing.exponent(rows, "layer") == pytest.approx(1.5)
+    assert np.isnan(smoothing.exponent(rows, "matrix"))

@@ -2,6 +2,7 @@
 
 from minidl.nn import initializers
 from minidl.nn.activations import ELU, GELU, SELU, Activation, LeakyReLU, ReLU, Sigmoid, Softmax, Softplus, Tanh
+from minidl.nn.annealing import Annealing, LaplaceAnnealing, LogisticAnnealing
 from minidl.nn.branches import AuxiliaryHeads, Concatenate, Identity, Residual
 from minidl.nn.dropout import AlphaDropout, Dropout, GaussianDropout, MaxDrop, PoolingDropout, SpatialDropout2d
 from minidl.nn.initialization import initialize
@@ -12,6 +13,7 @@ from minidl.nn.normalization import BatchNorm, GroupNorm, InstanceNorm, LayerNor
 from minidl.nn.parameter import Buffer, Parameter
 from minidl.nn.pooling import AvgPool2d, Flatten, GlobalAvgPool2d, MaxPool2d, Unflatten, Upsample2d
 from minidl.nn.reparametrization import SpectralNorm, WeightStandardization
+from minidl.nn.residual import DiffusionSmoothing2d, ResidualSmoothing, SquaredResidual
 
 __all__ = [
     "ELU",
@@ -20,6 +22,7 @@ __all__ = [
     "SELU",
     "Activation",
     "AlphaDropout",
+    "Annealing",
     "AuxiliaryHeads",
     "AvgPool2d",
     "BatchNorm",
@@ -29,6 +32,7 @@ __all__ = [
     "ConvTranspose2d",
     "CrossEntropy",
     "Dense",
+    "DiffusionSmoothing2d",
     "Dropout",
     "Flatten",
     "GaussianDropout",
@@ -37,8 +41,10 @@ __all__ = [
     "Identity",
     "InstanceNorm",
     "LabelSmoothing",
+    "LaplaceAnnealing",
     "LayerNorm",
     "LeakyReLU",
+    "LogisticAnnealing",
     "Loss",
     "MaxDrop",
     "MaxPool2d",
@@ -47,12 +53,14 @@ __all__ = [
     "PoolingDropout",
     "ReLU",
     "Residual",
+    "ResidualSmoothing",
     "Sequential",
     "Sigmoid",
     "Softmax",
     "Softplus",
     "SpatialDropout2d",
     "SpectralNorm",
+    "SquaredResidual",
     "SwitchableNorm",
     "Tanh",
     "Unflatten",

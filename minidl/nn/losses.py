@@ -5,6 +5,7 @@ Losses that change while training goes on read `progress`; the others ignore it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from minidl import ops
@@ -13,17 +14,24 @@ from minidl.tensor import Tensor
 
 
 class Loss:
-    """The base: write `__call__`, which returns a Tensor of shape ()."""
+    """The base: write `each`, or `__call__`, which returns a Tensor of shape (). It is the mean of `each`."""
 
     def __call__(self, outputs: Any, labels: Any, progress: float = 0.0) -> Tensor:
-        raise TypeError(f"{type(self).__name__} has no __call__ method")
+        return self.each(outputs, labels, progress).mean()
+
+    def each(self, outputs: Any, labels: Any, progress: float = 0.0) -> Tensor:
+        """Return the loss of each sample, a Tensor of shape (N,)."""
+        raise TypeError(f"{type(self).__name__} has no each method: it does not tell the losses of single samples")
 
 
 class CrossEntropy(Loss):
     """Softmax cross entropy between logits (N, M) and integer labels (N,); see `ops.cross_entropy`."""
 
     def __call__(self, outputs: Any, labels: Any, progress: float = 0.0) -> Tensor:
-        return ops.cross_entropy(_single(outputs, self), labels)
+        return ops.cross_entropy(single_output(outputs, self), labels)
+
+    def each(self, outputs: Any, labels: Any, progress: float = 0.0) -> Tensor:
+        return ops.cross_entropy(single_output(outputs, self), labels, reduction="none")
 
 
 class LabelSmoothing(Loss):
@@ -41,14 +49,21 @@ class LabelSmoothing(Loss):
         self.eps = eps
 
     def __call__(self, outputs: Any, labels: Any, progress: float = 0.0) -> Tensor:
-        return ops.cross_entropy(_single(outputs, self), labels, self.eps)
+        return ops.cross_entropy(single_output(outputs, self), labels, self.eps)
+
+    def each(self, outputs: Any, labels: Any, progress: float = 0.0) -> Tensor:
+        return ops.cross_entropy(single_output(outputs, self), labels, self.eps, reduction="none")
 
 
 class MSE(Loss):
     """Mean squared error between outputs and targets of the same shape; see `ops.mse`."""
 
     def __call__(self, outputs: Any, labels: Any, progress: float = 0.0) -> Tensor:
-        return ops.mse(_single(outputs, self), labels)
+        return ops.mse(single_output(outputs, self), labels)
+
+    def each(self, outputs: Any, labels: Any, progress: float = 0.0) -> Tensor:
+        squares = ops.mse(single_output(outputs, self), labels, reduction="none")
+        return squares.mean(axis=tuple(range(1, squares.ndim))) if squares.ndim > 1 else squares
 
 
 class WithAuxiliary(Loss):
@@ -68,14 +83,21 @@ class WithAuxiliary(Loss):
         self.loss, self.weight = loss, number(weight, "WithAuxiliary", "weight")
 
     def __call__(self, outputs: Any, labels: Any, progress: float = 0.0) -> Tensor:
+        return self._total(self.loss, outputs, labels, progress)
+
+    def each(self, outputs: Any, labels: Any, progress: float = 0.0) -> Tensor:
+        return self._total(self.loss.each, outputs, labels, progress)
+
+    def _total(self, loss: Callable[..., Tensor], outputs: Any, labels: Any, progress: float) -> Tensor:
         output, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)
-        total = self.loss(output, labels, progress)
+        total = loss(output, labels, progress)
         for other in auxiliary:
-            total = total + self.weight * self.loss(other, labels, progress)
+            total = total + self.weight * loss(other, labels, progress)
         return total
 
 
-def _single(outputs: Any, loss: Loss) -> Any:
+def single_output(outputs: Any, loss: Loss) -> Any:
+    """Return the outputs; raise if they are a tuple, those of a model with auxiliary heads."""
     if isinstance(outputs, tuple):
         kind = type(loss).__name__
         raise TypeError(

@@ -37,7 +37,7 @@ def cross_entropy(logits, labels, label_smoothing=0.0, *, reduction="mean"):
     """
     xp = array_module(logits)
     labels = xp.asarray(labels)
-    shares = _check_labels(logits, labels)
+    shares = check_labels(logits, labels, "cross_entropy", "logits")
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"cross_entropy: label_smoothing is {label_smoothing}, expected a number in [0, 1]")
     count, classes = logits.shape
@@ -106,31 +106,31 @@ def _per_sample(g, count, reduction):
     return g / count if reduction == "mean" else g
 
 
-def _check_labels(logits, labels):
-    """Raise unless the labels fit the logits; return whether they are shares of the classes."""
-    if logits.ndim != 2:
-        raise ValueError(f"cross_entropy: logits have shape {logits.shape}, expected (samples, classes)")
-    if logits.dtype.kind != "f":
-        raise TypeError(f"cross_entropy: logits have dtype {logits.dtype}, expected floating-point numbers")
-    if labels.ndim == 2 and labels.shape == logits.shape and labels.dtype.kind == "f":
-        _check_shares(labels)
+def check_labels(outputs, labels, who, name="outputs"):
+    """Raise, in the name of `who`, unless the labels fit the outputs; return whether they are shares of the classes."""
+    if outputs.ndim != 2:
+        raise ValueError(f"{who}: {name} have shape {outputs.shape}, expected (samples, classes)")
+    if outputs.dtype.kind != "f":
+        raise TypeError(f"{who}: {name} have dtype {outputs.dtype}, expected floating-point numbers")
+    if labels.ndim == 2 and labels.shape == outputs.shape and labels.dtype.kind == "f":
+        _check_shares(labels, who)
         return True
-    if labels.shape != logits.shape[:1]:
-        raise ValueError(f"cross_entropy: labels have shape {labels.shape}, expected {logits.shape[:1]}")
+    if labels.shape != outputs.shape[:1]:
+        raise ValueError(f"{who}: labels have shape {labels.shape}, expected {outputs.shape[:1]}")
     if labels.size == 0:
-        raise ValueError("cross_entropy: the batch is empty")
+        raise ValueError(f"{who}: the batch is empty")
     if labels.dtype.kind not in "iu":
-        raise TypeError(f"cross_entropy: labels have dtype {labels.dtype}, expected integer class indices")
+        raise TypeError(f"{who}: labels have dtype {labels.dtype}, expected integer class indices")
     low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= logits.shape[1]:
+    if low < 0 or high >= outputs.shape[1]:
         wrong = low if low < 0 else high
-        raise ValueError(f"cross_entropy: labels contain {wrong}, expected class indices 0 to {logits.shape[1] - 1}")
+        raise ValueError(f"{who}: labels contain {wrong}, expected class indices 0 to {outputs.shape[1] - 1}")
     return False
 
 
-def _check_shares(labels):
+def _check_shares(labels, who):
     if labels.size == 0:
-        raise ValueError("cross_entropy: the batch is empty")
+        raise ValueError(f"{who}: the batch is empty")
     off = float(abs(labels.sum(axis=1) - 1).max())
     if not (float(labels.min()) >= 0 and off <= 1e-3):  # NaN too
-        raise ValueError("cross_entropy: labels are shares of the classes, expected none negative and 1 in sum")
+        raise ValueError(f"{who}: labels are shares of the classes, expected none negative and 1 in sum")

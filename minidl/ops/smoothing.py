@@ -1,9 +1,11 @@
-"""Residual smoothing as an op."""
+"""Smoothing as ops: of the values of a sample among each other, and of images by diffusion."""
 
 from __future__ import annotations
 
-from minidl.kernels.numpy import smoothing
-from minidl.ops.arguments import number
+from minidl.backend import array_module
+from minidl.forward import value
+from minidl.kernels.numpy import diffusion, smoothing
+from minidl.ops.arguments import number, positive_integer
 from minidl.tensor import differentiable
 
 
@@ -51,3 +53,52 @@ def residual_smoothing(d, scale, steepness=1.0, *, differentiate_diffusivity=Fal
     steepness = number(steepness, "residual_smoothing", "steepness")
     settings = scale, steepness, not differentiate_diffusivity
     return smoothing.forward(d, *settings), lambda g: smoothing.gradient(g, d, *settings)
+
+
+@differentiable
+def diffuse2d(u, kappa, steps=1):
+    r"""Diffuse images: explicit steps of the heat equation, with a border that nothing passes.
+
+    .. math:: \frac{\partial u}{\partial \tau} = \kappa\, \Delta u, \qquad
+              u^{k+1} = u^k + \kappa \odot \Delta u^k, \qquad
+              (\Delta u)_{pq} = \sum_{(p', q') \sim (p, q)} (u_{p'q'} - u_{pq})
+
+    over the up to four neighbours of a pixel inside the image, in each channel by itself: the five-point Laplace
+    operator where beyond the border lies the mirror image, the Neumann condition. It is symmetric, so that a step has
+
+    .. math:: \frac{\partial L}{\partial u^k} = g + \Delta (\kappa \odot g), \qquad
+              \frac{\partial L}{\partial \kappa} = g \odot \Delta u^k
+
+    Parameters
+    ----------
+    u : (N, H, W, C)
+    kappa : float, or an array that broadcasts to the shape of u
+        κ, the diffusivity, in [0, 1/4]: beyond that explicit steps are not stable. A constant one keeps the sum of an
+        image; with any, its extremes do not grow.
+    steps : int, default 1
+        How many steps; κ is the same in all of them.
+
+    Raises
+    ------
+    ValueError
+        If u is no batch of images, κ has another shape or lies outside [0, 1/4], or `steps` is no positive integer.
+
+    Notes
+    -----
+    R, equation 8. The distance of neighbours and the length of a step in τ are 1.
+    """
+    if u.ndim != 4:
+        raise ValueError(f"diffuse2d: u has shape {u.shape}, expected (N, H, W, C)")
+    real = array_module(u).asarray(value(kappa)).real
+    if real.ndim > 4 or any(n not in (1, m) for n, m in zip(real.shape[::-1], u.shape[::-1], strict=False)):
+        raise ValueError(f"diffuse2d: kappa has shape {real.shape}, which does not broadcast to u's, {u.shape}")
+    steps = positive_integer(steps, "diffuse2d", "steps")
+    if not ((real >= 0) & (real <= 0.25)).all():  # NaN too
+        raise ValueError(
+            f"diffuse2d: kappa has values from {real.min()} to {real.max()}, expected all in [0, 1/4], where the steps "
+            "are stable"
+        )
+    return diffusion.forward(u, kappa, steps), (
+        lambda g: diffusion.gradient(g, kappa, steps),
+        lambda g: diffusion.gradient_of_diffusivity(g, u, kappa, steps),
+    )

@@ -11,7 +11,7 @@ from minidl import derivatives
 from minidl.backend import array_module, to_numpy
 from minidl.graph import no_grad
 from minidl.optim.optimizer import Optimizer
-from minidl.optim.penalties import Penalty
+from minidl.optim.penalties import AdaptivePenalty, Penalty
 from minidl.tensor import Tensor
 from minidl.threads import single_blas_thread
 
@@ -30,6 +30,10 @@ class DeterministicOptimizer(Optimizer):
         for each in self.penalties:
             if each.decoupled:
                 raise ValueError(f"{type(self).__name__}: penalty is {each!r}, expected one that is not decoupled")
+            if isinstance(each, AdaptivePenalty):
+                raise ValueError(
+                    f"{type(self).__name__}: penalty is {each!r}, expected one that is the same everywhere"
+                )
 
     def step(self, closure: Callable[[], Any] | None = None) -> float:
         """Make a step.

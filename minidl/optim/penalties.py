@@ -1,9 +1,9 @@
 """Regularization of the loss: what is added to it, or pulls at the weights after the step.
 
-A penalty holds no state, and may be shared between optimizers. Where one has a decoupled form, ``decoupled=True``
-leaves the gradient alone and moves the weights after the update instead, past the optimizer's momentum and scaling. The
-pull is multiplied neither by η nor by `lr_scale`, so it stays the same when a schedule lowers the rate. Several
-decoupled penalties pull in the order in which they are given.
+A penalty holds no state, and may be shared between optimizers; only `AdaptivePenalty` belongs to a loss. Where one has
+a decoupled form, ``decoupled=True`` leaves the gradient alone and moves the weights after the update instead, past the
+optimizer's momentum and scaling. The pull is multiplied neither by η nor by `lr_scale`, so it stays the same when a
+schedule lowers the rate. Several decoupled penalties pull in the order in which they are given.
 """
 
 from __future__ import annotations
@@ -13,105 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from minidl.graph import recording
+from minidl.nn.losses import Loss
 from minidl.ops.arguments import number, positive_integer
+from minidl.optim.penalty import NormPenalty, Penalty, with_two_axes
 from minidl.optim.vector import Layout
+from minidl.tensor import Tensor
 
-
-class Penalty:
-    """The base: write `value` and its derivative `gradient`, or `pull`, the decoupled form.
-
-    Attributes
-    ----------
-    decoupled : bool
-        Whether the optimizer calls `pull` after its update, instead of adding `gradient` to the loss's.
-    """
-
-    decoupled = False
-
-    def check(self, layout: Layout) -> None:
-        """Raise if this penalty does not fit these parameters."""
-
-    def value(self, W: Any, layout: Layout) -> float:
-        """Return what is added to the loss."""
-        raise TypeError(f"{type(self).__name__} has no value method")
-
-    def gradient(self, W: Any, layout: Layout) -> Any:
-        """Return the derivative of `value`, a vector like W."""
-        raise TypeError(f"{type(self).__name__} has no gradient method")
-
-    def curvature(self, W: Any, layout: Layout) -> Any:
-        """Return the diagonal of the second derivative of `value`, a vector like W."""
-        raise TypeError(f"{type(self).__name__} has no curvature method")
-
-    def pull(self, W: Any, before: Any, layout: Layout) -> Any:
-        """Return the weights after the decoupled step; `W` is what the update made of `before`."""
-        raise TypeError(f"{type(self).__name__} has no decoupled form")
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in vars(self).items())})"
-
-
-class NormPenalty(Penalty):
-    r"""The base of those that are a sum of norms: write `terms`, the S, Λ and p of each.
-
-    .. math:: \sum_S \Lambda_S \|W_S\|_p^p, \qquad
-              \nabla = \Lambda p\, |w|^{p-1} \operatorname{sign}(w), \qquad
-              \nabla^2 = \Lambda p (p-1)\, |w|^{p-2}
-
-    `curvature` is 0 for p = 1, and infinite at w = 0 for 1 < p < 2. The decoupled form first subtracts ∇ at the old w
-    for all terms with p > 1, then moves the weights towards zero by Λ for those with p = 1, as `L1` describes.
-
-    Parameters
-    ----------
-    decoupled : bool
-    biases : bool
-        Whether parameters with fewer than two axes count: biases, and the scales and shifts of normalizations.
-    """
-
-    def __init__(self, decoupled: bool, biases: bool) -> None:
-        for name, value in (("decoupled", decoupled), ("biases", biases)):
-            if not isinstance(value, (bool, np.bool_)):
-                raise TypeError(f"{type(self).__name__}: {name} is {value!r}, expected True or False")
-        self.decoupled, self.biases = bool(decoupled), bool(biases)
-
-    def terms(self, layout: Layout) -> list[tuple[slice, float, float]]:
-        """Return (S, Λ, p) for each term; S is the slice of W."""
-        raise TypeError(f"{type(self).__name__} has no terms method")
-
-    def check(self, layout: Layout) -> None:
-        self.terms(layout)
-
-    def value(self, W: Any, layout: Layout) -> float:
-        norms = ((strength, (np.abs(W[part]) ** p).sum(dtype=np.float64)) for part, strength, p in self.terms(layout))
-        return sum((strength * float(norm) for strength, norm in norms), 0.0)
-
-    def gradient(self, W: Any, layout: Layout) -> Any:
-        gradient = np.zeros_like(W)
-        for part, strength, p in self.terms(layout):
-            gradient[part] += _derivative(W[part], strength, p)
-        return gradient
-
-    def curvature(self, W: Any, layout: Layout) -> Any:
-        curvature = np.zeros_like(W)
-        for part, strength, p in self.terms(layout):
-            if p > 1:
-                with np.errstate(divide="ignore"):  # infinite at 0 for p < 2
-                    curvature[part] += strength * p * (p - 1) * np.abs(W[part]) ** (p - 2)
-        return curvature
-
-    def pull(self, W: Any, before: Any, layout: Layout) -> Any:
-        W, terms = W.copy(), self.terms(layout)
-        for part, strength, p in terms:
-            if p > 1:
-                W[part] -= _derivative(before[part], strength, p)
-        for part, strength, p in terms:
-            if p == 1:
-                W[part] -= np.clip(W[part], -strength, strength)  # exactly 0 where |w| is at most Λ
-        return W
-
-    def _parts(self, layout: Layout) -> list[slice]:
-        """Return the slices of W that count."""
-        return [slice(None)] if self.biases else _with_two_axes(layout, f"{type(self).__name__}: biases is False")
+__all__ = ["L1", "L2", "AdaptivePenalty", "Elastic", "MaxNorm", "NormPenalty", "Penalty", "PerLayer"]
 
 
 class L1(NormPenalty):
@@ -336,7 +245,7 @@ class MaxNorm(Penalty):
         self.limit = number(limit, "MaxNorm", "limit", "(0, inf)")
 
     def check(self, layout: Layout) -> None:
-        _with_two_axes(layout, "MaxNorm")
+        with_two_axes(layout, "MaxNorm")
 
     def value(self, W: Any, layout: Layout) -> float:
         return 0.0
@@ -351,18 +260,102 @@ class MaxNorm(Penalty):
         return W
 
 
-def _derivative(w: Any, strength: float, p: float) -> Any:
-    """Return the gradient of Λ‖w‖_p^p."""
-    if p == 1:
-        return strength * np.sign(w)
-    if p == 2:
-        return 2 * strength * w
-    return strength * p * np.abs(w) ** (p - 1) * np.sign(w)
+class AdaptivePenalty(Penalty):
+    r"""A penalty that is stronger where the samples of the batch are fitted badly.
+
+    .. math:: \frac{1}{m} \sum_{i=1}^m \big(f_i(w) + \lambda_i\, \gamma(w)\big), \qquad
+              \lambda_i = \lambda \left(1 - e^{-\|f_i(w)\| / \nu}\right), \qquad
+              \nabla = \frac{1}{m} \sum_{i=1}^m \lambda_i \, \nabla \gamma(w)
+
+    for the losses :math:`f_i` of the single samples of a step's batch. The :math:`\lambda_i` are constants of the step:
+    gradients do not see how they depend on w. As the samples come to be fitted, the penalty fades.
+
+    Parameters
+    ----------
+    penalty : Penalty
+        λγ, one that is not decoupled, such as ``L2(1e-4)``.
+    nu : float, positive, default 1
+        ν, the loss at which a sample has 63 % of the full strength.
+
+    Attributes
+    ----------
+    shares : (m,) array or None
+        :math:`\lambda_i / \lambda` of the last batch; None before the first.
+
+    Raises
+    ------
+    RuntimeError
+        From a step, if no loss has been observed.
+
+    Notes
+    -----
+    R, equations 4 to 6. It must see the losses of the samples: train with ``penalty.observing(loss)`` instead of the
+    loss. What is computed without a graph, as in evaluation, it does not see. The shares are made anew in every step,
+    so that a resumed training goes on to the bit although no checkpoint holds them. The methods for deterministic
+    problems refuse it: for them the loss must not change between the places that they try in a step.
+
+    Examples
+    --------
+    >>> penalty = optim.penalties.AdaptivePenalty(optim.penalties.L2(1e-4), nu=0.5)
+    >>> optimizer = optim.HeavyBall(model, lr=0.1, penalty=penalty)
+    >>> trainer = training.Trainer(model, optimizer, penalty.observing(nn.CrossEntropy()))
+    """
+
+    def __init__(self, penalty: Penalty, nu: float = 1.0) -> None:
+        if not isinstance(penalty, Penalty):
+            raise TypeError(f"AdaptivePenalty: penalty is {penalty!r}, expected one of optim.penalties")
+        if penalty.decoupled:
+            raise ValueError(f"AdaptivePenalty: penalty is {penalty!r}, expected one that is not decoupled")
+        self.penalty, self.nu = penalty, number(nu, "AdaptivePenalty", "nu", "(0, inf)")
+        self.shares: Any = None
+
+    def observing(self, loss: Loss) -> Loss:
+        """Return a loss of the same value that tells this penalty the losses of the samples.
+
+        Parameters
+        ----------
+        loss : nn.Loss
+            One with `each`: all of `nn` have it.
+        """
+        if not isinstance(loss, Loss):
+            raise TypeError(f"AdaptivePenalty.observing: loss is {loss!r}, expected an nn.Loss")
+        return _Observed(loss, self)
+
+    def observe(self, losses: Any) -> None:
+        """Take the losses of the samples of the next step: a Tensor or array (m,)."""
+        values = losses.data if isinstance(losses, Tensor) else losses
+        self.shares = -np.expm1(-abs(values) / self.nu)
+
+    @property
+    def share(self) -> float:
+        """The mean of the shares: what the penalty is multiplied by."""
+        if self.shares is None:
+            raise RuntimeError(
+                "AdaptivePenalty: no loss has been observed; train with penalty.observing(loss) in place of the loss"
+            )
+        return float(self.shares.mean(dtype=np.float64))
+
+    def check(self, layout: Layout) -> None:
+        self.penalty.check(layout)
+
+    def value(self, W: Any, layout: Layout) -> float:
+        return self.share * self.penalty.value(W, layout)
+
+    def gradient(self, W: Any, layout: Layout) -> Any:
+        return self.share * self.penalty.gradient(W, layout)
+
+    def __repr__(self) -> str:
+        return f"AdaptivePenalty({self.penalty!r}, nu={self.nu!r})"
 
 
-def _with_two_axes(layout: Layout, who: str) -> list[slice]:
-    """Return where the parameters with at least two axes lie in W; raise if there are none."""
-    parts = [span for shape, span in zip(layout.shapes, layout.spans, strict=True) if len(shape) >= 2]
-    if not parts:
-        raise ValueError(f"{who}, and no parameter has two axes; there are {', '.join(layout.names)}")
-    return parts
+class _Observed(Loss):
+    """A loss that tells an adaptive penalty those of the single samples, wherever a graph is recorded."""
+
+    def __init__(self, loss: Loss, penalty: AdaptivePenalty) -> None:
+        self.loss, self.penalty = loss, penalty
+
+    def each(self, outputs: Any, labels: Any, progress: float = 0.0) -> Tensor:
+        losses = self.loss.each(outputs, labels, progress)
+        if recording.on:
+            self.penalty.observe(losses)
+        return losses

@@ -1,4 +1,4 @@
-"""Samples of residual smoothing: those whose derivative is that of the function, because κ is constant or followed."""
+"""Samples of smoothing: of residuals those whose derivative is that of the function, as κ is constant or followed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 
 from minidl import ops
 
-from op_cases.samples import Case, Sample
+from op_cases.samples import Case, Sample, images
 
 
 def residual_smoothing(data, rng):
@@ -18,4 +18,13 @@ def residual_smoothing(data, rng):
     return Sample(call, (rng.uniform(0, 1, size) + 0.5 * np.arange(size[1]),))
 
 
-CASES: dict[str, Case] = {"residual_smoothing": Case(residual_smoothing, analytic=True)}
+def diffuse2d(data, rng):
+    u, steps = images(data, rng), data.draw(st.integers(1, 3))
+    size = data.draw(st.sampled_from([(), u.shape, (len(u), 1, 1, 1)]))
+    return Sample(lambda u, kappa: ops.diffuse2d(u, kappa, steps), (u, rng.uniform(0.01, 0.24, size)))
+
+
+CASES: dict[str, Case] = {
+    "diffuse2d": Case(diffuse2d, analytic=True),
+    "residual_smoothing": Case(residual_smoothing, analytic=True),
+}
