@@ -1,5 +1,6 @@
 """Pictures. Most functions return a Matplotlib figure, which belongs to no window; `save` writes it."""
 
+from minidl.trials import TrialCurves
 from minidl.viz.animation import race_animation
 from minidl.viz.augmentations import augmentation, augmentations
 from minidl.viz.counterexample import amsgrad_counterexample
@@ -8,14 +9,18 @@ from minidl.viz.graph import Graph, draw_graph
 from minidl.viz.inside import effective_steps, inside_one_step
 from minidl.viz.momentum import heavy_ball_rate, momentum_map
 from minidl.viz.page import race_page, write_race_page
+from minidl.viz.parameter_sweep import parameter_sweep
 from minidl.viz.racing import Race, race, show_race
 from minidl.viz.rate_range import rate_range
 from minidl.viz.rates import rates
+from minidl.viz.search import search
 from minidl.viz.sensitivity import rate_momentum_map, rate_sensitivity
 from minidl.viz.sheet import race_sheet
 from minidl.viz.sparsity import sparsity
+from minidl.viz.stages import sharpening_stages
 from minidl.viz.style import ACCENT, FAINT, INK, plain, save, titled_figure
 from minidl.viz.suspects import suspects
+from minidl.viz.trials import learning_curves
 
 __all__ = [
     "ACCENT",
@@ -24,6 +29,7 @@ __all__ = [
     "Graph",
     "LearningCurve",
     "Race",
+    "TrialCurves",
     "amsgrad_counterexample",
     "augmentation",
     "augmentations",
@@ -31,7 +37,9 @@ __all__ = [
     "effective_steps",
     "heavy_ball_rate",
     "inside_one_step",
+    "learning_curves",
     "momentum_map",
+    "parameter_sweep",
     "plain",
     "race",
     "race_animation",
@@ -42,6 +50,8 @@ __all__ = [
     "rate_sensitivity",
     "rates",
     "save",
+    "search",
+    "sharpening_stages",
     "show_race",
     "small_multiples",
     "sparsity",
