@@ -62,7 +62,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         code, what = (errno.ENOTDIR, "is none") if target.parent.exists() else (errno.ENOENT, "does not exist")
         raise OSError(code, f"the folder {Path(path).parent} {what}", os.fspath(path))
     _remove_leftovers(target.parent)
-    own = f"{_host()}-{os.getpid()}-{secrets.token_hex(8)}"
+    own = f"{host_mark()}-{os.getpid()}-{secrets.token_hex(8)}"
     temporary = target.with_name(f".{target.stem[:40]}-{own}{MARK}{target.suffix}")
     try:
         yield temporary
@@ -84,7 +84,7 @@ def _flush(path: Path) -> None:
 
 
 @functools.cache
-def _host() -> str:
+def host_mark() -> str:
     """Return a mark of where the numbers of processes have this meaning: the host, and on it the container."""
     try:
         container = os.readlink("/proc/self/ns/pid")
@@ -95,16 +95,17 @@ def _host() -> str:
 
 def _remove_leftovers(folder: Path) -> None:
     """Remove the temporary files of this host's processes that have ended."""
-    temporary = re.compile(rf"\..*-{_host()}-([1-9]\d*)-[0-9a-f]{{16}}{re.escape(MARK)}(\..*)?", re.DOTALL)
+    temporary = re.compile(rf"\..*-{host_mark()}-([1-9]\d*)-[0-9a-f]{{16}}{re.escape(MARK)}(\..*)?", re.DOTALL)
     with contextlib.suppress(OSError):  # a folder that one may write to and not list
         for name in os.listdir(folder):
             found = temporary.fullmatch(name)
-            if found and _has_ended(int(found[1])):
+            if found and has_ended(int(found[1])):
                 with contextlib.suppress(OSError):  # somebody else's file
                     (folder / name).unlink()
 
 
-def _has_ended(process: int) -> bool:
+def has_ended(process: int) -> bool:
+    """Whether there is no process of this number on this host, in this container."""
     try:
         os.kill(process, 0)  # signal 0 is not sent; it only asks
     except ProcessLookupError:

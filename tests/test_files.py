@@ -85,7 +85,7 @@ TOKEN = "0123456789abcdef"
 
 
 def test_what_killed_processes_left_behind_is_removed_and_nothing_else(tmp_path, ended):
-    host, living = files._host(), os.getppid()
+    host, living = files.host_mark(), os.getppid()
     elsewhere = f"{int(host, 16) ^ 1:08x}"
     left = [
         f".run-{host}-{ended}-{TOKEN}.minidl-tmp.txt",
@@ -117,7 +117,7 @@ def test_what_killed_processes_left_behind_is_removed_and_nothing_else(tmp_path,
 
 
 def test_a_leftover_that_cannot_be_removed_is_no_error(tmp_path, ended):
-    names = [f".{name}-{files._host()}-{ended}-{TOKEN}.minidl-tmp" for name in "abc"]
+    names = [f".{name}-{files.host_mark()}-{ended}-{TOKEN}.minidl-tmp" for name in "abc"]
     for name in names:
         (tmp_path / name).mkdir() if name == names[1] else (tmp_path / name).write_text("")
     with replacing(tmp_path / "run") as temporary:
@@ -146,7 +146,7 @@ def test_two_hosts_and_two_containers_have_different_marks(monkeypatch):
         for space in ("pid:[4026531836]", "pid:[4026532001]"):
             monkeypatch.setattr("socket.gethostname", lambda host=host: host)
             monkeypatch.setattr("os.readlink", lambda path, space=space: space)
-            marks.add(files._host.__wrapped__())
+            marks.add(files.host_mark.__wrapped__())
     assert len(marks) == 4
 
 
