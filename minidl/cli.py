@@ -7,6 +7,15 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+STUDIES = {
+    "smoothing": "adaptive residual smoothing beside weight decay and label smoothing",
+    "sharpening": "blurred images first, then sharper and sharper ones",
+    "optimizers": "optimizers plain and with all adjustments",
+    "regularizers": "penalties, constraints and other regularizers side by side",
+    "normalization": "kinds of normalization side by side",
+    "dropout": "kinds of dropout side by side",
+}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: 0 done, 1 failed, 2 bad usage, 130 interrupted."""
@@ -71,11 +80,48 @@ def _parser() -> argparse.ArgumentParser:
     race.add_argument("--out", default="minidl-race", help="folder for the table and the pictures")
     race.set_defaults(run=_race)
 
+    _add_study(commands.add_parser("study", help="make a paper's experiment; ends in its table, ours beside"))
     _add_data(commands.add_parser("data", help="datasets: which there are, where they lie, whether they are whole"))
 
     info = commands.add_parser("info", help="versions, the device, and why the GPU cannot be used if it cannot")
     info.set_defaults(run=_info)
     return parser
+
+
+def _add_study(parser: argparse.ArgumentParser) -> None:
+    studies = parser.add_subparsers(dest="study", required=True, metavar="study")
+    for name, help in STUDIES.items():
+        study = studies.add_parser(name, help=help, description=f"{help}. What is not given is the study's default.")
+        study.add_argument("--quick", action="store_true", help="the embedded digits, under three minutes on two cores")
+        study.add_argument("--full", action="store_true", help="as in the source: for a GPU, or for days")
+        study.add_argument("--data", help="digits, mnist, fashion-mnist, cifar10, cifar100 or svhn")
+        study.add_argument(
+            "--fraction", nargs="+", metavar="F", help="of the training images, as in 1/8; one or several"
+        )
+        study.add_argument("--model", help="as in 'resnet(20)' or \"small_cnn(normalization='batch')\"")
+        study.add_argument("--epochs", type=int, help="of every run")
+        study.add_argument("--trials", type=int, help="runs of every recipe, with different seeds")
+        study.add_argument("--seed", type=int, help="of the first trial")
+        study.add_argument("--batch-size", type=int, help="images in a batch")
+        study.add_argument(
+            "--grid",
+            action="append",
+            default=[],
+            metavar="NAME=V,V,…",
+            help="make each recipe that has this hyper-parameter with all values; may be given several times",
+        )
+        study.add_argument("--only", action="append", default=[], metavar="PART", help="recipes of names with this")
+        study.add_argument("--search", choices=("grid", "random", "bayesian"), help="tune each recipe first, by Optuna")
+        study.add_argument("--budget", type=int, default=20, help="trials of the search for each recipe (20)")
+        study.add_argument("--storage", help="of the search: an Optuna storage URL that several processes share")
+        study.add_argument("--processes", type=int, help="runs at the same time (as many as cores; 1 on a GPU)")
+        study.add_argument("--device", default="cpu", help="cpu, gpu or auto (cpu)")
+        study.add_argument("--out", help=f"folder (minidl-{name})")
+        study.set_defaults(run=_study)
+    repeat = studies.add_parser("repeat", help="make the run of a record again, and compare")
+    repeat.add_argument("record", help="a file in a study's folder `runs`")
+    repeat.add_argument("--device", default="cpu", help="cpu, gpu or auto (cpu)")
+    repeat.set_defaults(run=_repeat)
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
@@ -144,6 +190,22 @@ def _race(options: argparse.Namespace) -> int:
     )
     racing.show_race(result)
     return 130 if result.interrupted else 0
+
+
+def _study(options: argparse.Namespace) -> int:
+    from minidl import backend
+    from minidl.studies import command
+
+    backend.use_device(options.device)
+    return command.run(options)
+
+
+def _repeat(options: argparse.Namespace) -> int:
+    from minidl import backend
+    from minidl.studies import command
+
+    backend.use_device(options.device)
+    return command.repeat(options.record)
 
 
 def _data_list(options: argparse.Namespace) -> int:

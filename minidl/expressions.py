@@ -19,8 +19,8 @@ ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 def parse(text: str, known: Mapping[str, Callable[..., Any]], who: str, example: str) -> list[Any]:
     """Return the objects that a text names: calls of what is known, or its names alone, separated by commas.
 
-    Settings are numbers, strings, True, False, None, lists and tuples of them, sums, differences, products and
-    quotients of numbers, and calls of what is known.
+    Settings are numbers, strings, True, False, None, lists, tuples and dictionaries of them, sums, differences,
+    products and quotients of numbers, and calls of what is known.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def parse(text: str, known: Mapping[str, Callable[..., Any]], who: str, example:
         raise ValueError(f"{who}: {text!r:.80} is nested too deeply") from None
 
 
-def _made(node: ast.Name | ast.Call, known: Mapping[str, Callable[..., Any]], who: str) -> Any:
+def _made(node: ast.expr, known: Mapping[str, Callable[..., Any]], who: str) -> Any:
     call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
     if not isinstance(call.func, ast.Name):
         raise ValueError(f"{who}: {ast.unparse(call.func)} is no name that can be called")
@@ -86,6 +86,12 @@ def _value(node: ast.expr, known: Mapping[str, Callable[..., Any]], who: str) ->
             return [_value(part, known, who) for part in parts]
         case ast.Tuple(elts=parts):
             return tuple(_value(part, known, who) for part in parts)
+        case ast.Dict(keys=keys, values=parts) if None not in keys:  # as in {**other}
+            return {
+                _value(key, known, who): _value(part, known, who)
+                for key, part in zip(keys, parts, strict=True)
+                if key is not None
+            }
         case ast.UnaryOp(op=ast.USub(), operand=part):
             return -_number(part, known, who)
         case ast.BinOp(left=left, op=op, right=right) if type(op) in ARITHMETIC:

@@ -43,7 +43,7 @@ def test_settings_are_literals_arithmetic_and_calls():
         ("f(2 ** 9)", "are not numbers"),
         ("f(1 / 0)", "are not numbers"),
         ("f(1e308 * 10 * 'a')", "are not numbers"),
-        ("f({1: 2})", "are not numbers"),
+        ("f({**2})", "are not numbers"),
         ("f(*(1, 2))", "are not numbers"),
         ("f(a=1, a=2)", "a setting is given twice"),
         ("two(c=1)", "expected the settings of two: a, b"),

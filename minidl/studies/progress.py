@@ -45,5 +45,9 @@ class StudyProgress(Callback):
         """Say beside the bar what is being trained."""
         self._bar.update(self._task, description=what)
 
+    def advance(self, epochs: int = 1) -> None:
+        """Say that so many epochs more are done."""
+        self._bar.advance(self._task, epochs)
+
     def on_epoch(self, trainer: Trainer) -> None:
-        self._bar.advance(self._task)
+        self.advance()

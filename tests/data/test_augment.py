@@ -532,7 +532,7 @@ def test_changes_can_be_written_as_text():
         ("rotate(", "'rotate\\(' is not understood"),
         ("", "'' is not understood"),
         ("rotate(open('x'))", "there is no 'open'"),
-        ("rotate({1: 2})", "the settings of rotate.* are not numbers"),
+        ("rotate({1, 2})", "the settings of rotate.* are not numbers"),
         ("3", "3 in '3' is no name, expected as in 'crop"),
         ("a.b(3)", "a.b is no name that can be called"),
         ("rotate(size=3)", "rotate\\(size=3\\): .*unexpected keyword"),

@@ -1,0 +1,87 @@
+"""Many runs, one after the other or in several processes; what is done stays done."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+from minidl import backend, training
+from minidl.studies.run import Run
+from minidl.threads import set_threads
+
+_stop: Any = None  # in a worker process: the event that says that it is to end
+
+
+def carry_out(
+    runs: Sequence[Run], folder: Path, processes: int = 1, callbacks: Sequence[training.Callback] = ()
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Train the runs that the folder has no record of; yield the number of each and its record, as they end.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+    folder : path
+        Of the records.
+    processes : int, default 1
+        Several share the cores of the machine evenly; results do not depend on it.
+    callbacks : sequence of Callback
+        For the trainings in this process; in other processes there are none.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        After Ctrl-C. Runs that have begun leave a checkpoint, from which the next call goes on.
+    """
+    if processes == 1 or len(runs) < 2:
+        for i, run in enumerate(runs):
+            yield i, run.train(folder, callbacks)
+        return
+    context = multiprocessing.get_context("spawn")  # a fork would copy our threads' locks
+    stop = context.Event()
+    share = max(1, (os.cpu_count() or 1) // processes)
+    workers = ProcessPoolExecutor(processes, context, _begin, (stop, share, backend.device()))
+    try:
+        futures: dict[Future[dict[str, Any]], int] = {
+            workers.submit(_train, run.as_dict(), folder): i for i, run in enumerate(runs)
+        }
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    finally:
+        stop.set()  # does nothing if all is done
+        workers.shutdown(cancel_futures=True)
+
+
+def _begin(stop: Any, share: int, device: str) -> None:
+    """Prepare a worker process: Ctrl-C reaches it too, but it is told by the event."""
+    global _stop
+    _stop = stop
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    set_threads(share)
+    backend.use_device(device)
+
+
+def _end_with_parent() -> None:
+    """Leave at once when the parent has been killed; checkpoints are whole at every moment."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+class _Stop(training.Callback):
+    def on_step(self, trainer: training.Trainer) -> None:
+        if _stop.is_set():
+            trainer.stop("interrupted")
+
+
+def _train(run: dict[str, Any], folder: Path) -> dict[str, Any]:
+    if _stop.is_set():  # the executor hands on a run before its turn
+        raise KeyboardInterrupt
+    return Run.from_dict(run).train(folder, [_Stop()])
