@@ -29,15 +29,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Carry the study out and report it; return the exit status."""
     study = STUDIES[arguments.study]
     options = chosen(study, arguments)
-    folder = Path(arguments.out or f"minidl-{study.name}")
     processes = arguments.processes
     if processes is None:
         processes = 1 if backend.device() == "gpu" else os.cpu_count() or 1
     search = Search(arguments.search, arguments.budget, arguments.storage) if arguments.search else None
     print(f"{study.title}: {report.subject(options)}", flush=True)
-    results = conduct(study, options, out=folder, processes=processes, search=search)
+    results = conduct(study, options, out=arguments.out or "", processes=processes, search=search)
     if results.arms:
-        written = report.write(results, folder)
+        written = report.write_report(results)
         print(f"\n{written.text}\n")
         for path in written.files:
             print(f"wrote {path}")

@@ -24,11 +24,22 @@ from minidl.trials import TrialCurves
 
 @dataclass(frozen=True)
 class Results:
-    """What a study has reached: its arms, in the order of the recipes, each with the trials that have ended."""
+    """What a study has reached.
+
+    Attributes
+    ----------
+    study : Study
+    options : Options
+    arms : tuple of Arm
+        In the order of parts and recipes, those of which a trial has ended.
+    folder : path
+    interrupted : bool
+    """
 
     study: Study
     options: Options
     arms: tuple[Arm, ...]
+    folder: Path
     interrupted: bool
 
     @property
@@ -87,26 +98,27 @@ def conduct(
     by_grid = search is not None and search.method == "grid"
     recipes = study.recipes(options, expand=not by_grid)
     positive_integer(processes, "study", "processes")
-    folder = writable_folder(Path(out or f"minidl-{study.name}") / "runs", "out")
+    folder = Path(out or f"minidl-{study.name}")
+    records = writable_folder(folder / "runs", "out")
     arms = [Arm(recipe, fraction) for fraction in options.fractions for recipe in recipes]
     interrupted = False
     try:
         if search is not None:
-            arms = [search.tuned(study, options, arm, folder, quiet) for arm in arms]
+            arms = [search.tuned(study, options, arm, records, quiet) for arm in arms]
         tuning = [grid_runs(study, options, arm) if search is None else [] for arm in arms]
         epochs = sum(run.recipe.epochs for runs in tuning for run in runs)
         epochs += options.trials * sum(arm.recipe.epochs for arm in arms)
         with StudyProgress(epochs, quiet) as progress:
-            arms = _tuned(arms, tuning, folder, processes, progress)
+            arms = _tuned(arms, tuning, records, processes, progress)
             seeds = range(options.seed, options.seed + options.trials)
             pairs = [(arm, seed) for seed in seeds for arm in arms]  # so that what is done early can be compared
             runs = [Run(arm.recipe, options.data, arm.fraction, seed) for arm, seed in pairs]
-            for i, record in _carried_out(runs, folder, processes, progress, "training"):
+            for i, record in _carried_out(runs, records, processes, progress, "training"):
                 arm, seed = pairs[i]
                 arm.records[seed] = record
     except KeyboardInterrupt:
         interrupted = True
-    return Results(study, options, tuple(arm for arm in arms if arm.records), interrupted)
+    return Results(study, options, tuple(arm for arm in arms if arm.records), folder, interrupted)
 
 
 def _tuned(

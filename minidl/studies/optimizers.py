@@ -83,7 +83,7 @@ def space(recipe: Recipe) -> Mapping[str, Any]:
     return {each: ranges[each] for each in (ranges if recipe.group == ADJUSTED else [name]) if each in recipe.used}
 
 
-def table_1(results: Results, folder: Path) -> tuple[str, list[Path]]:
+def table_1(results: Results) -> tuple[str, list[Path]]:
     """Return P's table with ours beside it: accuracy after the plain training, and the highest of the adjusted one."""
     rows = []
     for fraction in results.options.fractions:

@@ -88,7 +88,7 @@ def space(recipe: Recipe) -> Mapping[str, Any]:
     return {name: ranges[name] for name in ranges if name in recipe.used}
 
 
-def early_stopping(results: Results, folder: Path) -> tuple[str, list[Path]]:
+def early_stopping(results: Results) -> tuple[str, list[Path]]:
     """Return what the training without a regularizer reaches where images that were held out say that it shall end.
 
     For each seed 30 % of the training images are held out, and the epoch with the lowest loss on them is found; then
@@ -104,7 +104,7 @@ def early_stopping(results: Results, folder: Path) -> tuple[str, list[Path]]:
     try:
         with StudyProgress(sum(run.recipe.epochs for run in runs)) as progress:
             progress.describe("early stopping")
-            records |= dict(carry_out(runs, folder / "runs", callbacks=[progress]))
+            records |= dict(carry_out(runs, results.folder / "runs", callbacks=[progress]))
     except KeyboardInterrupt:
         return "Early stopping was interrupted: the same command goes on from there.", []
     numbers, rows = iter(range(len(runs))), []

@@ -27,15 +27,15 @@ class Report:
     files: tuple[Path, ...]
 
 
-def write(results: Results, folder: Path) -> Report:
-    """Write tables, pictures and numbers of a study's results into a folder.
+def write_report(results: Results) -> Report:
+    """Write tables, pictures and numbers of a study's results into its folder.
 
     Raises
     ------
     ValueError
         If no trial has ended yet.
     """
-    study, options = results.study, results.options
+    study, options, folder = results.study, results.options, results.folder
     if not results.arms:
         raise ValueError(f"study {study.name}: no trial has ended yet, there is nothing to report")
     curves = results.curves
@@ -48,8 +48,8 @@ def write(results: Results, folder: Path) -> Report:
     picture = folder / f"{study.name}.png"
     reference = _reference(results)
     viz.save(viz.learning_curves(curves, study.title, subject(options), reference=reference, statistic="last"), picture)
-    pictures = [picture, *_sweeps(results, curves, folder)]
-    extra, files = study.extras(results, folder) if study.extras is not None else ("", ())
+    pictures = [picture, *_sweeps(results, curves)]
+    extra, files = study.extras(results) if study.extras is not None else ("", ())
     text += [extra] if extra else []
     numbers = folder / f"{study.name}.json"
     with replacing(numbers) as temporary:
@@ -109,7 +109,7 @@ def _reference(results: Results) -> list[tuple[str, float]]:
     return [(label, one.last) for label, one in pairs if one is not None and one.last is not None]
 
 
-def _sweeps(results: Results, curves: Sequence[TrialCurves], folder: Path) -> list[Path]:
+def _sweeps(results: Results, curves: Sequence[TrialCurves]) -> list[Path]:
     """Draw the accuracy against each hyper-parameter of the grid that is a number."""
     written = []
     for name, values in results.options.grid.items():
@@ -125,7 +125,7 @@ def _sweeps(results: Results, curves: Sequence[TrialCurves], folder: Path) -> li
                 schemes.setdefault(scheme, {})[numbers[values.index(value)]] = curve
             else:
                 others.append(curve)
-        picture = folder / f"{results.study.name}-{name}.png"
+        picture = results.folder / f"{results.study.name}-{name}.png"
         figure = viz.parameter_sweep(
             schemes, f"{results.study.title}: {name}", subject(results.options), parameter=name, baselines=others,
             statistic="last",

@@ -47,7 +47,7 @@ def space(recipe: Recipe) -> Mapping[str, Any]:
     return {name: ranges[name] for name in ranges if name in recipe.used}
 
 
-def stages(results: Results, folder: Path) -> tuple[str, list[Path]]:
+def stages(results: Results) -> tuple[str, list[Path]]:
     """Draw the learning curves of the first part and optimizer over the stages of blur."""
     arms = [arm for arm in results.arms if arm.fraction == results.arms[0].fraction]
     arms = [arm for arm in arms if arm.recipe.group == arms[0].recipe.group]
@@ -65,7 +65,7 @@ def stages(results: Results, folder: Path) -> tuple[str, list[Path]]:
         results.study.title,
         f"{sharpened.recipe.group}, {subject(options)}",
     )
-    return "", [viz.save(figure, folder / "sharpening-stages.png")]
+    return "", [viz.save(figure, results.folder / "sharpening-stages.png")]
 
 
 STUDY = Study(

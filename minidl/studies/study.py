@@ -96,7 +96,7 @@ class Study:
     space : callable or None
         Takes a recipe and returns where a search looks, by the names of its values: `Choice` and `Range`.
     extras : callable or None
-        Takes the `Results` and a folder, writes what the study has of its own, and returns a text and paths.
+        Takes the `Results`, writes into their folder what the study has of its own, and returns a text and paths.
     statistics, difference
         What the table shows and what is compared with the baseline, as for `summary.text_table`.
     """
@@ -114,7 +114,7 @@ class Study:
     tuning_epochs: int = 4
     tuning_images: int = 6000
     space: Callable[[Recipe], Mapping[str, Choice | Range]] | None = None
-    extras: Callable[[Any, Path], tuple[str, Sequence[Path]]] | None = None
+    extras: Callable[[Any], tuple[str, Sequence[Path]]] | None = None
     statistics: Sequence[str] = ("maximum", "last")
     difference: str = "last"
 

@@ -130,11 +130,11 @@ def record(accuracy, losses=None, failure=""):
     return {"epochs": epochs, "failure": failure}
 
 
-def results(records, interrupted=False):
+def results(records, folder, interrupted=False):
     recipe = Recipe("none", "mlp(8)", "SGD", values={"rate": 0.1}, epochs=4)
     other = Recipe("L2", "mlp(8)", "SGD", penalty="L2(0.1)", values={"rate": 0.1}, epochs=4)
     arms = (Arm(recipe, 0.25, [], records), Arm(other, 0.25, [], records))
-    return Results(STUDY, replace(STUDY.options, data="digits"), arms, interrupted)
+    return Results(STUDY, replace(STUDY.options, data="digits"), arms, folder, interrupted)
 
 
 def test_early_stopping_counts_the_epoch_that_images_held_out_choose(monkeypatch, tmp_path):
@@ -148,7 +148,7 @@ def test_early_stopping_counts_the_epoch_that_images_held_out_choose(monkeypatch
 
     monkeypatch.setattr(regularizers, "carry_out", carried_out)
     own = {7: record([0.2, 0.6, 0.7, 0.5]), 8: record([0.2, 0.3, 0.4, 0.9]), 9: record([0.1], failure="loss is NaN")}
-    text, files = early_stopping(results(own), tmp_path)
+    text, files = early_stopping(results(own, tmp_path))
     assert [(run.recipe.name, run.dataset, run.fraction, run.seed, run.held_out) for run in asked] == [
         ("none", "digits", 0.25, seed, 0.3) for seed in (7, 8, 9)
     ]
@@ -176,11 +176,11 @@ def test_early_stopping_counts_the_epoch_that_images_held_out_choose(monkeypatch
 
 def test_early_stopping_of_one_trial_and_of_none_that_finished(monkeypatch, tmp_path):
     monkeypatch.setattr(regularizers, "carry_out", lambda *a, **k: [(0, record([0.5] * 4, [4, 3, 2, 3]))])
-    text, _ = early_stopping(results({0: record([0.2, 0.6, 0.7, 0.5])}), tmp_path)
+    text, _ = early_stopping(results({0: record([0.2, 0.6, 0.7, 0.5])}, tmp_path))
     assert next(line for line in text.splitlines() if "1/4" in line).split() == [
         "1/4", "none", "3", "70.00", "50.00", "+20.00", "1",
     ]  # fmt: skip
-    text, _ = early_stopping(results({0: record([0.2], failure="loss is NaN")}), tmp_path)
+    text, _ = early_stopping(results({0: record([0.2], failure="loss is NaN")}, tmp_path))
     assert next(line for line in text.splitlines() if "1/4" in line).split() == ["1/4", "none", "–", "–", "–", "–", "0"]
 
 
@@ -190,12 +190,12 @@ def test_early_stopping_of_an_interrupted_study(monkeypatch, tmp_path):
 
     monkeypatch.setattr(regularizers, "carry_out", interrupted)
     own = {0: record([0.2, 0.6, 0.7, 0.5])}
-    assert early_stopping(results(own, interrupted=True), tmp_path) == ("", [])
-    text, files = early_stopping(results(own), tmp_path)
+    assert early_stopping(results(own, tmp_path, interrupted=True)) == ("", [])
+    text, files = early_stopping(results(own, tmp_path))
     assert text == "Early stopping was interrupted: the same command goes on from there."
     assert not files
-    without = replace(results(own), arms=results(own).arms[1:])
-    assert early_stopping(without, tmp_path) == ("", [])
+    without = replace(results(own, tmp_path), arms=results(own, tmp_path).arms[1:])
+    assert early_stopping(without) == ("", [])
 
 
 def test_early_stopping_trains_on_what_is_not_held_out(tmp_path):
@@ -210,7 +210,7 @@ def test_early_stopping_trains_on_what_is_not_held_out(tmp_path):
         only=("none",),
     )
     made = conduct(STUDY, options, out=tmp_path, quiet=True)
-    text, _ = early_stopping(made, tmp_path)
+    text, _ = early_stopping(made)
     records = [read_record(path) for path in sorted((tmp_path / "runs").glob("*.json"))]
     held = {each["run"]["seed"]: each for each in records if each["run"]["held_out"]}
     plain = {each["run"]["seed"]: each for each in records if not each["run"]["held_out"]}
@@ -221,7 +221,7 @@ def test_early_stopping_trains_on_what_is_not_held_out(tmp_path):
         losses = [epoch["validation_loss"] for epoch in each["epochs"]]
         stopped.append(accuracies(plain[seed])[int(np.argmin(losses))])
     assert f"{100 * np.mean(stopped):.2f}" in text
-    assert early_stopping(made, tmp_path)[0] == text  # from the records
+    assert early_stopping(made)[0] == text  # from the records
 
 
 def test_the_defaults_are_of_the_right_kind():

@@ -78,7 +78,7 @@ def test_the_second_time_nothing_is_trained_and_more_trials_are_added(finished, 
 
 def test_the_report_says_what_was_reached_and_what_was_published(finished):
     results, folder = finished
-    written = report.write(results, folder)
+    written = report.write_report(results)
     assert [path.name for path in written.files] == ["tiny.md", "tiny.json", "tiny.png"]
     content = json.loads((folder / "tiny.json").read_text(encoding="utf-8"))
     for row, arm in zip(content["rows"], results.arms, strict=True):
@@ -112,7 +112,7 @@ def test_a_grid_varies_the_recipes_that_have_the_value(tmp_path):
     assert [arm.recipe.name for arm in results.arms] == ["plain", "momentum, beta 0.5", "momentum, beta 0.8"]
     assert results.arms[1].recipe.text("optimizer") == "HeavyBall(beta=0.5)"
     assert [results.note(arm) for arm in results.arms] == ["", "beta 0.5", "beta 0.8"]
-    names = [path.name for path in report.write(results, tmp_path).files]
+    names = [path.name for path in report.write_report(results).files]
     assert names == ["tiny.md", "tiny.json", "tiny.png", "tiny-beta.png"]
     both = replace(TINY, grid={"beta": (0.5, 0.8), "width": (4, 8)})
     assert len(STUDY.recipes(both)) == 2 + 4
@@ -138,7 +138,7 @@ def test_tuning_looks_at_training_images_only_and_takes_the_best(tmp_path, monke
     runs = grid_runs(study, TINY, Arm(results.arms[0].recipe, 1 / 8))
     assert {(run.held_out, run.recipe.epochs, len(run.data().train_x)) for run in runs} == {(0.3, 2, 70)}
     assert grid_runs(study, replace(TINY, grid={"rate": (0.1, 0.2)}), results.arms[0]) == []
-    page = report.write(results, tmp_path).files[0].read_text(encoding="utf-8")
+    page = report.write_report(results).files[0].read_text(encoding="utf-8")
     assert "## Tuning" in page
     assert "chosen" in page
 
@@ -177,13 +177,13 @@ def test_an_interrupted_study_reports_what_it_has_and_goes_on(tmp_path, finished
         results = conduct(STUDY, out=tmp_path, quiet=True)
     assert results.interrupted
     assert [sorted(arm.records) for arm in results.arms] == [[0], [0]]  # the first seed of both
-    assert "was interrupted" in report.write(results, tmp_path).files[0].read_text(encoding="utf-8")
+    assert "was interrupted" in report.write_report(results).files[0].read_text(encoding="utf-8")
     whole = conduct(STUDY, out=tmp_path, quiet=True)
     assert [arm.recipe for arm in whole.arms] == [arm.recipe for arm in finished[0].arms]
     for ours, theirs in zip(whole.curves, finished[0].curves, strict=True):
         assert ours.curves == theirs.curves
     with pytest.raises(ValueError, match="no trial has ended yet"):
-        report.write(Results(STUDY, TINY, (), True), tmp_path)
+        report.write_report(Results(STUDY, TINY, (), tmp_path, True))
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_the_sharpening_study_gives_both_arms_the_same_epochs(tmp_path):
     assert {len(arm.records[0]["epochs"]) for arm in results.arms} == {5}
     assert [epoch["blur"] for epoch in results.arms[1].records[0]["epochs"]] == [4, 3, 2, 1, 1]
     assert "blur" not in results.arms[0].records[0]["epochs"][0]
-    assert [path.name for path in report.write(results, tmp_path).files][-1] == "sharpening-stages.png"
+    assert [path.name for path in report.write_report(results).files][-1] == "sharpening-stages.png"
 
 
 def test_the_optimizer_study_ends_in_the_papers_table(tmp_path):
@@ -266,7 +266,7 @@ def test_the_optimizer_study_ends_in_the_papers_table(tmp_path):
     names = [(arm.recipe.group, arm.recipe.name) for arm in results.arms]
     assert names == [(g, n) for g in ("plain", "adjusted") for n in ("SGD", "Adam")]
     assert all(len(arm.tuned) == 3 for arm in results.arms)
-    text = report.write(results, tmp_path).text
+    text = report.write_report(results).text
     plain, adjusted = results.arms[1], results.arms[3]
     line = next(line for line in text.splitlines() if "72.07" in line)
     assert f"{100 * plain.curves().estimate('final').mean:.2f}" in line
