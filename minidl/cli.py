@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("minidl: interrupted", file=sys.stderr)
         return 130
-    except (ValueError, TypeError, OSError, RuntimeError, MemoryError) as error:
+    except (ValueError, TypeError, OSError, RuntimeError, MemoryError, ImportError) as error:
         print(f"minidl {options.command}: {error}", file=sys.stderr)
         return 1
 
@@ -111,13 +111,17 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
             help="make each recipe that has this hyper-parameter with all values; may be given several times",
         )
         study.add_argument("--only", action="append", default=[], metavar="PART", help="recipes of names with this")
+        study.add_argument("--tuning-epochs", type=int, help="of the study's own tuning, for each value that it tries")
+        study.add_argument("--tuning-images", type=int, help="of the study's own tuning, at most")
         study.add_argument("--search", choices=("grid", "random", "bayesian"), help="tune each recipe first, by Optuna")
-        study.add_argument("--budget", type=int, default=20, help="trials of the search for each recipe (20)")
+        study.add_argument("--budget", type=int, help="trials of the search for each recipe (20)")
         study.add_argument("--storage", help="of the search: an Optuna storage URL that several processes share")
         study.add_argument("--processes", type=int, help="runs at the same time (as many as cores; 1 on a GPU)")
         study.add_argument("--device", default="cpu", help="cpu, gpu or auto (cpu)")
         study.add_argument("--out", help=f"folder (minidl-{name})")
         study.set_defaults(run=_study)
+    listed = studies.add_parser("list", help="all studies: their settings, recipes and hyper-parameters")
+    listed.set_defaults(run=_study_list)
     repeat = studies.add_parser("repeat", help="make the run of a record again, and compare")
     repeat.add_argument("record", help="a file in a study's folder `runs`")
     repeat.add_argument("--device", default="cpu", help="cpu, gpu or auto (cpu)")
@@ -198,6 +202,13 @@ def _study(options: argparse.Namespace) -> int:
 
     backend.use_device(options.device)
     return command.run(options)
+
+
+def _study_list(options: argparse.Namespace) -> int:
+    from minidl.studies import command
+
+    command.show_list()
+    return 0
 
 
 def _repeat(options: argparse.Namespace) -> int:

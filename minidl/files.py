@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 import socket
+import sys
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -72,6 +73,32 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             _flush(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def alone(folder: Path, doing: str, quiet: bool = False) -> Iterator[None]:
+    """Wait until no other process is in such a block with this folder; `doing` says meanwhile what that one does.
+
+    The lock is the folder's: no file is left behind.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not on this system: nobody waits
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not quiet:
+                print(f"waiting for another process that is {doing} in {folder}", file=sys.stderr)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError:  # some network file systems cannot
+            pass
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _flush(path: Path) -> None:

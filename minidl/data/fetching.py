@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import IO, Any
 
 from minidl.data import places
 from minidl.data.sources import Download, Source
-from minidl.files import replacing, writable_folder
+from minidl.files import alone, replacing, writable_folder
 
 TIMEOUT = 10, 60  # seconds until there is a connection, and between two pieces
 CHUNK = 1 << 16
@@ -36,7 +35,7 @@ def fetch(source: Source, *, quiet: bool = False) -> Path:
         If it cannot be written, as on a full disk.
     """
     folder = writable_folder(places.cache() / source.name, "data.fetch")
-    with _alone(folder, quiet):
+    with alone(folder, "fetching", quiet):
         missing = [file for file in source.downloads if not _is_there(file, folder, quiet)]
         for i in range(len(missing)):
             _download(source, missing[i:], folder, quiet)
@@ -121,29 +120,6 @@ class _Received:
                 f"data.fetch: {self.file.name} from {url} has the checksum {got} ({self.size:,} bytes), expected "
                 f"{self.file.checksum} ({self.file.size:,} bytes); it was not kept"
             )
-
-
-@contextlib.contextmanager
-def _alone(folder: Path, quiet: bool) -> Iterator[None]:
-    """Wait until no other process is fetching into the folder. The lock is the folder's: no file is left behind."""
-    try:
-        import fcntl
-    except ImportError:  # not on this system: two may fetch the same file, and the last one's stays
-        yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not quiet:
-                print(f"waiting for another process that is fetching into {folder}", file=sys.stderr)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        except OSError:  # some network file systems cannot
-            pass
-        yield
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -158,8 +158,7 @@ def small_cnn(
     network: dict[str, nn.Module] = {}
     inputs = channels
     for i, outputs in enumerate(widths, 1):
-        convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=norm is None, init=init)
-        network[f"conv{i}"] = WEIGHTS[normalization](convolution) if normalization in WEIGHTS else convolution
+        network[f"conv{i}"] = nn.Conv2d(inputs, outputs, 3, padding=1, bias=norm is None, init=init)
         if norm is not None:
             network[f"norm{i}"] = norm(outputs)
         network[f"{activation}{i}"] = activate()
@@ -168,11 +167,13 @@ def small_cnn(
         network[f"pool{i}"] = POOLINGS[dropout](p) if dropout in POOLINGS else nn.MaxPool2d(2)
         inputs, height, width = outputs, height // 2, width // 2
     last = len(widths) + 1
-    return nn.Sequential(
-        **network,
-        flatten=nn.Flatten(),
-        dense1=nn.Dense(height * width * inputs, hidden, init=init),
-        **{f"{activation}{last}": activate()},
-        **({f"dropout{last}": FEATURES[dropout](p)} if dropout in FEATURES else {}),
-        dense2=nn.Dense(hidden, classes, init=initializers.for_activation(None)),
-    )
+    network["flatten"] = nn.Flatten()
+    network["dense1"] = nn.Dense(height * width * inputs, hidden, init=init)
+    network[f"{activation}{last}"] = activate()
+    if dropout in FEATURES:
+        network[f"dropout{last}"] = FEATURES[dropout](p)
+    network["dense2"] = nn.Dense(hidden, classes, init=initializers.for_activation(None))
+    if normalization in WEIGHTS:  # last, since some draw random numbers: so all kinds begin with the same weights
+        for i in range(1, last):
+            network[f"conv{i}"] = WEIGHTS[normalization](network[f"conv{i}"])
+    return nn.Sequential(**network)

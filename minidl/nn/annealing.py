@@ -96,7 +96,7 @@ class LogisticAnnealing(Annealing):
 
     def at(self, z: Any) -> Any:
         fall = np.exp(-z)
-        return 4 * fall / (1 + fall) ** 2  # sech²(z / 2), which cannot overflow
+        return np.minimum(4 * fall / (1 + fall) ** 2, 1)  # sech²(z / 2), which cannot overflow, nor be 1 + rounding
 
 
 class LaplaceAnnealing(Annealing):

@@ -73,7 +73,7 @@ class ResidualSmoothing(SquaredResidual):
               \kappa_j = \frac{s^t}{1+e^{-\alpha \tilde d_j}}
 
     for the residual d of `SquaredResidual`, and :math:`\tilde d` of mean 0 and standard deviation 1 over the M values
-    of a sample. Where s is 0, at the end of an annealing, it is the loss `SquaredResidual` itself.
+    of a sample. Where s is 0 it is the loss `SquaredResidual` itself.
 
     Parameters
     ----------
@@ -135,7 +135,8 @@ class DiffusionSmoothing2d(Loss):
     for autoencoders and other networks whose outputs h are images, with targets y of the same shape; u is that after a
     number of explicit steps of `ops.diffuse2d`, which are stable for κ ≤ 1/4: hence the factor 1/4, so that s in [0, 1]
     is as strong as it may be. :math:`\tilde d` has mean 0 and standard deviation 1 over all H · W · C values of a
-    sample, and is 0 where these are equal. Where s is 0 it is the squared residual :math:`\|h - y\|^2` itself.
+    sample. Where these are equal κ has no effect, as Δu is 0. Where s is 0 it is the squared residual
+    :math:`\|h - y\|^2` itself.
 
     Parameters
     ----------

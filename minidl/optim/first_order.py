@@ -39,7 +39,11 @@ class HeavyBall(Optimizer):
 
     .. math:: W^t = W^{t-1} - \eta_t\, g + \beta\,(W^{t-1} - W^{t-2}), \qquad g = \nabla L(W^{t-1})
 
-    The state is the displacement :math:`v_t = W^t - W^{t-1}`.
+    The state is the displacement :math:`v_t = W^t - W^{t-1}`. It keeps the rates of the steps that it is made of: when
+    a schedule cuts the rate from 0.1 to 0.001, the weights coast on with the old steps, a hundred times as long as the
+    new ones. With ``rate_inside=False`` the state is the running sum of gradients, and the newest rate holds for all:
+
+    .. math:: v_t = \beta\, v_{t-1} + g, \qquad W^t = W^{t-1} - \eta_t\, v_t
 
     Parameters
     ----------
@@ -48,25 +52,38 @@ class HeavyBall(Optimizer):
         η.
     beta : float in [0, 1), default 0.9
         β.
+    rate_inside : bool, default True
+        Whether the rate is inside of what is kept, as in the notes. At a constant rate both forms are the same
+        sequence; PyTorch's `SGD(momentum=β)` is the other one.
     **options
         `penalty`, `clip` and `lr_scale`, as `Optimizer` describes them.
 
     Notes
     -----
-    N §1.2.3.3; Polyak 1964. PyTorch's `SGD(momentum=β)` keeps the rate outside its buffer: it is the same sequence at a
-    constant rate, and another one when the rate changes.
+    N §1.2.3.3; Polyak 1964.
     """
 
     by_element = True
     state = ("v",)
 
-    def __init__(self, params: Any, lr: Rate = 0.01, beta: float = 0.9, **options: Unpack[Options]) -> None:
+    def __init__(
+        self,
+        params: Any,
+        lr: Rate = 0.01,
+        beta: float = 0.9,
+        rate_inside: bool = True,
+        **options: Unpack[Options],
+    ) -> None:
         super().__init__(params, lr, **options)
         self.beta = self.checked("beta", beta, "[0, 1)")
+        self.rate_inside = rate_inside
 
     def update(self, W, g, lr, t):
-        self.v = self.beta * self.v - lr * g
-        return W + self.v
+        if self.rate_inside:
+            self.v = self.beta * self.v - lr * g
+            return W + self.v
+        self.v = self.beta * self.v + g
+        return W - lr * self.v
 
 
 class Nesterov(Optimizer):

@@ -5,6 +5,7 @@ from minidl.studies.comparison import Comparison, compare
 from minidl.studies.conduct import Results, conduct
 from minidl.studies.recipe import Recipe
 from minidl.studies.report import write_report
+from minidl.studies.run import Run, read_record, repeat
 from minidl.studies.search import Choice, Found, Pruned, Range, search
 from minidl.studies.study import Options, Published, Study
 from minidl.studies.tuning import Search
@@ -20,10 +21,13 @@ __all__ = [
     "Range",
     "Recipe",
     "Results",
+    "Run",
     "Search",
     "Study",
     "compare",
     "conduct",
+    "read_record",
+    "repeat",
     "search",
     "write_report",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,12 +32,21 @@ class Arm:
     records: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     @property
-    def seconds(self) -> float:
-        """Of training, mean over the trials."""
-        return sum(record["seconds"] for record in self.records.values()) / max(1, len(self.records))
+    def chosen(self) -> dict[str, Any]:
+        """The values that were found by tuning."""
+        differ = [
+            name for name in self.recipe.values if len({str(each["values"].get(name)) for each in self.tuned}) > 1
+        ]
+        return {name: self.recipe.values[name] for name in differ}
 
-    def curves(self, group: str = "", note: str = "") -> TrialCurves:
-        """Return the accuracies of the trials, one after each epoch."""
+    @property
+    def seconds(self) -> float:
+        """Of training, the median of the trials that did not diverge: other work on the machine disturbs it least."""
+        finished = [record["seconds"] for record in self.records.values() if not record["failure"]]
+        return statistics.median(finished) if finished else 0.0
+
+    def curves(self, title: str = "", note: str = "", group: str = "") -> TrialCurves:
+        """Return the accuracies of the trials, one after each epoch, with words for tables and pictures."""
         seeds = sorted(self.records)
         found = [accuracies(self.records[seed]) for seed in seeds]
-        return TrialCurves(self.recipe.name, note, found, group, seeds, self.recipe.epochs)
+        return TrialCurves(title or self.recipe.name, note, found, group, seeds, self.recipe.epochs)

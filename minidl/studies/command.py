@@ -15,10 +15,12 @@ from minidl import backend
 from minidl.studies import dropout, normalization, optimizers, regularizers, report, sharpening, smoothing
 from minidl.studies import run as runs
 from minidl.studies.conduct import conduct
+from minidl.studies.found import written
 from minidl.studies.space import Value
 from minidl.studies.study import Options, Study
 from minidl.studies.tuning import Search
 
+BUDGET = 20
 STUDIES: dict[str, Study] = {
     module.STUDY.name: module.STUDY
     for module in (smoothing, sharpening, optimizers, regularizers, normalization, dropout)
@@ -32,7 +34,11 @@ def run(arguments: argparse.Namespace) -> int:
     processes = arguments.processes
     if processes is None:
         processes = 1 if backend.device() == "gpu" else os.cpu_count() or 1
-    search = Search(arguments.search, arguments.budget, arguments.storage) if arguments.search else None
+    search = None
+    if arguments.search:
+        search = Search(arguments.search, BUDGET if arguments.budget is None else arguments.budget, arguments.storage)
+    elif arguments.budget is not None or arguments.storage is not None:
+        raise ValueError("--budget and --storage belong to --search, which is not given")
     print(f"{study.title}: {report.subject(options)}", flush=True)
     results = conduct(study, options, out=arguments.out or "", processes=processes, search=search)
     if results.arms:
@@ -56,8 +62,26 @@ def chosen(study: Study, arguments: argparse.Namespace) -> Options:
             changes[field.name] = given
     if arguments.fraction:
         changes["fractions"] = tuple(_fraction(text) for text in arguments.fraction)
-    changes |= {"grid": dict(map(_axis, arguments.grid)), "only": tuple(arguments.only)}
+    axes = [_axis(text) for text in arguments.grid]
+    if len(dict(axes)) < len(axes):
+        raise ValueError(f"--grid is given twice for a name, expected all its values at once: {arguments.grid}")
+    changes |= {"grid": dict(axes), "only": tuple(arguments.only)}
     return replace(study.options, **changes)
+
+
+def show_list() -> None:
+    """Print every study's settings, and its recipes with the values that a grid can vary."""
+    for study in STUDIES.values():
+        print(f"{study.name}: {study.title}")
+        for how, changes in (("", {}), ("--quick", study.quick), ("--full", study.full)):
+            print(f"  {how or 'default':<8} {report.subject(replace(study.options, **changes))}")
+        for recipe in study.recipes(study.options):
+            values = ", ".join(
+                f"{name} {written(recipe.values[name])}" for name in recipe.values if name in recipe.used
+            )
+            group = f"{recipe.group} · " if recipe.group else ""
+            print(f"    {group}{recipe.name}{f': {values}' if values else ''}")
+        print()
 
 
 def repeat(path: str) -> int:
@@ -79,7 +103,7 @@ def repeat(path: str) -> int:
 
 def _fraction(text: str) -> float:
     try:
-        return float(Fraction(text))
+        return 1.0 if text == "all" else float(Fraction(text))
     except (ValueError, ZeroDivisionError):
         raise ValueError(f"--fraction is {text!r}, expected a number as 1/8 or 0.125") from None
 

@@ -64,8 +64,9 @@ def plan(options: Options) -> list[Recipe]:
 
 
 def space(recipe: Recipe) -> Mapping[str, Any]:
-    """Return where a search looks: at the rate, and at p up to 0.8."""
-    ranges = {"rate": Range(1e-3, 0.3, log=True), "p": Range(0.02, 0.8)}
+    """Return where a search looks: at the rate, and at p up to 0.8, of Max-Drop's noise p (1 − p) up to its largest."""
+    most = 0.5 if recipe.name.startswith("maxdrop") else 0.8
+    ranges = {"rate": Range(1e-3, 0.3, log=True), "p": Range(0.02, most)}
     return {name: ranges[name] for name in ranges if name in recipe.used}
 
 
@@ -90,7 +91,7 @@ STUDY = Study(
         trials=5,
         batch_size=32,
     ),
-    quick={"data": "digits", "fractions": (1 / 4,), "epochs": 12, "trials": 2},
+    quick={"data": "digits", "fractions": (1 / 4,), "epochs": 12, "trials": 3},
     full={"fractions": (1.0, 1 / 8), "epochs": 60},
     baseline=BASELINE,
 )

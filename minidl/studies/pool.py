@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +48,18 @@ def carry_out(
     share = max(1, (os.cpu_count() or 1) // processes)
     workers = ProcessPoolExecutor(processes, context, _begin, (stop, share, backend.device()))
     try:
-        futures: dict[Future[dict[str, Any]], int] = {
-            workers.submit(_train, run.as_dict(), folder): i for i, run in enumerate(runs)
+        same: dict[str, list[int]] = {}
+        for i, run in enumerate(runs):
+            same.setdefault(run.key, []).append(i)
+        futures: dict[Future[dict[str, Any]], list[int]] = {
+            workers.submit(_train, runs[numbers[0]].as_dict(), folder, processes): numbers for numbers in same.values()
         }
         for future in as_completed(futures):
-            yield futures[future], future.result()
+            record = future.result()
+            for i in futures[future]:
+                yield i, record
+    except BrokenProcessPool as error:
+        raise RuntimeError("a process was killed, perhaps for want of memory; the same command goes on") from error
     finally:
         stop.set()  # does nothing if all is done
         workers.shutdown(cancel_futures=True)
@@ -81,7 +89,7 @@ class _Stop(training.Callback):
             trainer.stop("interrupted")
 
 
-def _train(run: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _train(run: dict[str, Any], folder: Path, processes: int) -> dict[str, Any]:
     if _stop.is_set():  # the executor hands on a run before its turn
         raise KeyboardInterrupt
-    return Run.from_dict(run).train(folder, [_Stop()])
+    return Run.from_dict(run).train(folder, [_Stop()], processes)

@@ -27,6 +27,7 @@ class StudyProgress(Callback):
         columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
         self._bar = Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal)
         self._task = self._bar.add_task("", total=epochs)
+        self._begun = 0.0
 
     def __enter__(self) -> StudyProgress:
         self._bar.start()
@@ -48,6 +49,15 @@ class StudyProgress(Callback):
     def advance(self, epochs: int = 1) -> None:
         """Say that so many epochs more are done."""
         self._bar.advance(self._task, epochs)
+
+    def begin(self, what: str) -> None:
+        """Say what the next part is."""
+        self.describe(what)
+        self._begun = self._bar.tasks[0].completed
+
+    def reach(self, epochs: int) -> None:
+        """Say that so many epochs of this part are done, those that were not trained again among them."""
+        self._bar.update(self._task, completed=self._begun + epochs)
 
     def on_epoch(self, trainer: Trainer) -> None:
         self.advance()

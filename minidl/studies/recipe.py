@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from minidl import backend, data, expressions, models, nn, optim, training
 from minidl.data import augment
 from minidl.optim import penalties, schedules
@@ -49,6 +51,8 @@ class Recipe:
         What the names in braces stand for: the hyper-parameters that can be varied and searched.
     group : str, default ""
         What it is compared within, where a study has several tables or panels.
+    varied : dict
+        Those of the values that a grid gave it.
 
     Examples
     --------
@@ -69,8 +73,11 @@ class Recipe:
     standardize: bool = True
     values: Mapping[str, Value] = field(default_factory=dict)
     group: str = ""
+    varied: Mapping[str, Value] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name in ("values", "varied"):
+            object.__setattr__(self, name, {key: _plain(value) for key, value in getattr(self, name).items()})
         for name in ("batch_size", "epochs"):
             number = getattr(self, name)
             if not isinstance(number, int) or isinstance(number, bool) or number < 1:
@@ -90,6 +97,11 @@ class Recipe:
         return {**self.values, "epochs": self.epochs, "batch_size": self.batch_size}
 
     @property
+    def label(self) -> str:
+        """The name, and the values that a grid gave it."""
+        return ", ".join([self.name, *(f"{name} {value}" for name, value in self.varied.items())])
+
+    @property
     def used(self) -> set[str]:
         """The names of the values that some part contains."""
         return {name for part in PARTS for name in _names(getattr(self, part))} & self.values.keys()
@@ -98,8 +110,14 @@ class Recipe:
         """Return a part with the values in the place of their names."""
         return str(getattr(self, part)).format_map({name: repr(value) for name, value in self._known.items()})
 
-    def changed(self, values: Mapping[str, Value], name: str | None = None) -> Recipe:
-        """Return the recipe with other values, and another name if it is given.
+    @property
+    def training(self) -> dict[str, Any]:
+        """All that decides what the training is: the parts with their values, epochs, batches, standardization."""
+        settings = {name: getattr(self, name) for name in ("batch_size", "epochs", "standardize")}
+        return {part: self.text(part) for part in PARTS} | settings
+
+    def changed(self, values: Mapping[str, Value]) -> Recipe:
+        """Return the recipe with other values.
 
         Raises
         ------
@@ -110,11 +128,11 @@ class Recipe:
         if unknown:
             known = ", ".join(self.values) or "none"
             raise ValueError(f"recipe {self.name!r} has no {', '.join(sorted(unknown))}, expected some of {known}")
-        return replace(self, name=name or self.name, values={**self.values, **values})
+        return replace(self, values={**self.values, **values})
 
     def as_dict(self) -> dict[str, Any]:
         """Return what `from_dict` makes the recipe of again, for JSON."""
-        return asdict(self) | {"values": dict(self.values)}
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Recipe:
@@ -216,6 +234,11 @@ EXAMPLES = {
     "callbacks": "ProgressiveSharpening(4, 2)",
 }
 PARTS = tuple(EXAMPLES)
+
+
+def _plain(value: Value) -> Value:
+    """Return a value of Python's own kind, which is written as it is read."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _names(text: str) -> set[str]:

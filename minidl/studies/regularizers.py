@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from minidl import tables
 from minidl.studies.arm import Arm
 from minidl.studies.conduct import Results
-from minidl.studies.pool import carry_out
-from minidl.studies.progress import StudyProgress
 from minidl.studies.recipe import Recipe
 from minidl.studies.run import HELD_OUT, Run, accuracies, part_name
 from minidl.studies.space import Range
@@ -96,21 +94,16 @@ def early_stopping(results: Results) -> tuple[str, list[Path]]:
 
     The test images choose nothing. A rule in the recipe would watch the images that the study judges by.
     """
-    arms = [arm for arm in results.arms if arm.recipe.name.split(",")[0] == BASELINE]
-    if results.interrupted or not arms:
+    rows = []
+    for arm in _plain(results.arms):
+        pairs = [
+            (record, results.further.get(_held_out(results.options, arm, seed).key))
+            for seed, record in arm.records.items()
+        ]
+        found = [(record, held) for record, held in pairs if held is not None]
+        rows.append((part_name(arm.fraction), arm.recipe.label, *_compared(arm, found)))
+    if not rows:
         return "", []
-    runs = [_held_out(results, arm, seed) for arm in arms for seed in arm.records]
-    records: dict[int, dict[str, Any]] = {}
-    try:
-        with StudyProgress(sum(run.recipe.epochs for run in runs)) as progress:
-            progress.describe("early stopping")
-            records |= dict(carry_out(runs, results.folder / "runs", callbacks=[progress]))
-    except KeyboardInterrupt:
-        return "Early stopping was interrupted: the same command goes on from there.", []
-    numbers, rows = iter(range(len(runs))), []
-    for arm in arms:
-        pairs = [(record, records[next(numbers)]) for record in arm.records.values()]
-        rows.append((part_name(arm.fraction), arm.recipe.name, *_compared(arm, pairs)))
     caption = (
         "Stopped: after the epoch with the lowest loss on 30 % of the training images, held out from another training; "
         "in percent."
@@ -119,8 +112,17 @@ def early_stopping(results: Results) -> tuple[str, list[Path]]:
     return tables.as_text("Early stopping", headings, rows, caption=caption), []
 
 
-def _held_out(results: Results, arm: Arm, seed: int) -> Run:
-    return Run(arm.recipe, results.options.data, arm.fraction, seed, HELD_OUT)
+def further(options: Options, arms: Sequence[Arm]) -> list[Run]:
+    """Return the trainings whose images held out say when to stop."""
+    return [_held_out(options, arm, seed) for arm in _plain(arms) for seed in arm.records]
+
+
+def _plain(arms: Sequence[Arm]) -> list[Arm]:
+    return [arm for arm in arms if arm.recipe.name == BASELINE]
+
+
+def _held_out(options: Options, arm: Arm, seed: int) -> Run:
+    return Run(arm.recipe, options.data, arm.fraction, seed, HELD_OUT)
 
 
 def _compared(arm: Arm, pairs: list[tuple[dict[str, Any], dict[str, Any]]]) -> tuple[str, ...]:
@@ -158,8 +160,9 @@ STUDY = Study(
     options=Options(
         "fashion-mnist", (1 / 16,), f"small_cnn(dropout='dropout', p={P})", epochs=20, trials=5, batch_size=32
     ),
-    quick={"data": "digits", "fractions": (1 / 4,), "epochs": 12, "trials": 2},
+    quick={"data": "digits", "fractions": (1 / 4,), "epochs": 12, "trials": 3},
     full={"fractions": (1.0, 1 / 8), "epochs": 60},
     baseline=BASELINE,
+    further=further,
     extras=early_stopping,
 )

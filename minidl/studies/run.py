@@ -69,17 +69,21 @@ class Run:
 
     @property
     def key(self) -> str:
-        """A file name that no other run has: that of the recipe, the seed, and a digest of everything else."""
-        content = json.dumps(self.as_dict() | {"device": backend.device()}, sort_keys=True)
+        """A file name that no other training has: that of the recipe, the seed, and a digest of all that decides it."""
+        content = json.dumps(self._essence | {"device": backend.device()}, sort_keys=True)
         digest = hashlib.sha256(content.encode()).hexdigest()[:10]
         name = re.sub(r"[^a-z0-9]+", "-", self.recipe.name.lower()).strip("-")[:40]
         return f"{name}-seed{self.seed}-{digest}"
+
+    @property
+    def _essence(self) -> dict[str, Any]:
+        return self.as_dict() | {"recipe": self.recipe.training}
 
     def describe(self) -> str:
         """Return the run as a few words."""
         part = "" if self.fraction == 1 else f" · {part_name(self.fraction)}"
         group = f"{self.recipe.group} · " if self.recipe.group else ""
-        return f"{group}{self.recipe.name}{part} · seed {self.seed}"
+        return f"{group}{self.recipe.label}{part} · seed {self.seed}"
 
     def data(self) -> data.Dataset:
         """Return the images to train on and to judge by."""
@@ -90,10 +94,11 @@ class Run:
         kept, held = data.splits.hold_out(len(x), self.held_out, seed=self.seed)
         return data.Dataset(x[kept], y[kept], x[held], y[held], loaded.classes)
 
-    def train(self, folder: Path, callbacks: Sequence[training.Callback] = ()) -> dict[str, Any]:
+    def train(self, folder: Path, callbacks: Sequence[training.Callback] = (), processes: int = 1) -> dict[str, Any]:
         """Train, write the record to the folder, and return it; or return the record that is there already.
 
-        After every epoch a checkpoint is written, from which an interrupted run goes on, to the same result.
+        After every epoch a checkpoint is written, from which an interrupted run goes on, to the same result. The record
+        tells `processes`, how many runs shared the machine.
 
         Raises
         ------
@@ -104,7 +109,10 @@ class Run:
         """
         path, checkpoint = folder / f"{self.key}.json", self._checkpoint(folder)
         if path.exists():
-            return read_record(path)
+            record = read_record(path)
+            if Run.from_dict(record["run"])._essence != self._essence:
+                raise ValueError(f"{path} is the record of another run: remove it, and this one is made")
+            return record
         prepared = self.recipe.prepare(self.data(), self.seed)
         trainer, failure = prepared.trainer, ""
         trainer.callbacks += [*callbacks, training.Checkpoint(checkpoint)]
@@ -125,7 +133,7 @@ class Run:
             "seconds": round(sum(history.column("seconds")), 3),
             "failure": failure,
             "epochs": history.epochs,
-            "made": circumstances(),
+            "made": circumstances() | {"processes": processes},
         }
         with replacing(path) as temporary:
             temporary.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
@@ -173,9 +181,11 @@ def repeat(path: str | os.PathLike[str], folder: Path, callbacks: Sequence[train
 
 
 def part_name(fraction: float) -> str:
-    """Return a fraction as people write it: "1/8", or "30 %"."""
+    """Return a fraction as people write it: "1/8", "0.3", or "all"."""
+    if fraction == 1:
+        return "all"
     whole = round(1 / fraction)
-    return f"1/{whole}" if abs(whole * fraction - 1) < 1e-9 else f"{fraction:.3g}"
+    return f"1/{whole}" if 1 / whole == fraction else repr(fraction)
 
 
 def circumstances() -> dict[str, Any]:

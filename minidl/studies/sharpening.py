@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,15 @@ from minidl.studies.space import Choice, Range
 from minidl.studies.study import Options, Study
 
 PLAIN, SHARPENED = "sharp images only", "progressive sharpening"
+STAGES = 5  # as in S's figure: the original and four blurs
 OPTIMIZERS = {"Adam": 1e-3, "HeavyBall": 0.01}
 
 
 def plan(options: Options) -> list[Recipe]:
     """Return for each optimizer the curriculum and, with as many epochs, the sharp images alone."""
-    stages: dict[str, float] = {"K": 4, "stage_epochs": max(1, options.epochs // 5)}
+    if options.epochs < STAGES:
+        raise ValueError(f"study sharpening: epochs is {options.epochs}, expected at least {STAGES}: as many as stages")
+    stages: dict[str, float] = {"K": STAGES, "stage_epochs": options.epochs // STAGES}
     recipes = []
     for optimizer, rate in OPTIMIZERS.items():
         for name, callbacks, values in (
@@ -42,8 +46,10 @@ def plan(options: Options) -> list[Recipe]:
 
 
 def space(recipe: Recipe) -> Mapping[str, Any]:
-    """Return where a search looks."""
-    ranges = {"rate": Range(1e-4, 0.1, log=True), "K": Choice((2, 3, 4, 5, 6)), "stage_epochs": Choice((1, 2, 3))}
+    """Return where a search looks: every choice leaves an epoch for the originals."""
+    widths = [k for k in range(2, STAGES + 2) if k <= recipe.epochs]
+    lengths = [n for n in range(1, 4) if (widths[-1] - 1) * n < recipe.epochs]
+    ranges = {"rate": Range(1e-4, 0.1, log=True), "K": Choice(widths), "stage_epochs": Choice(lengths)}
     return {name: ranges[name] for name in ranges if name in recipe.used}
 
 
@@ -54,12 +60,17 @@ def stages(results: Results) -> tuple[str, list[Path]]:
     sharpened = next((arm for arm in arms if arm.recipe.callbacks), None)
     if sharpened is None:
         return "", []
-    record = next(iter(sharpened.records.values()))
+    record = next((record for record in sharpened.records.values() if not record["failure"]), None)
+    if record is None:
+        return "", []
     blurs = [epoch["blur"] for epoch in record["epochs"]]
-    options = results.options
+    options = replace(results.options, fractions=(sharpened.fraction,))
     image = data.load(options.data, size=28 if options.data == "digits" else None).astype("float32").train_x[0]
     figure = viz.sharpening_stages(
-        [arm.curves(results.group(arm)) for arm in (sharpened, *(arm for arm in arms if not arm.recipe.callbacks))],
+        [
+            arm.curves(results.title(arm), results.note(arm), results.group(arm))
+            for arm in (sharpened, *(arm for arm in arms if not arm.recipe.callbacks))
+        ],
         blurs,
         image,
         results.study.title,
@@ -80,7 +91,7 @@ STUDY = Study(
     plan=plan,
     space=space,
     options=Options("mnist", (1 / 8, 1 / 32), "lenet5(dropout=0.5)", epochs=15, trials=5, batch_size=64),
-    quick={"data": "digits", "fractions": (1.0, 1 / 4), "epochs": 10, "trials": 2},
+    quick={"data": "digits", "fractions": (1.0, 1 / 4), "epochs": 10, "trials": 3},
     full={"fractions": (1.0, 1 / 2, 1 / 4, 1 / 8, 1 / 32), "epochs": 50},
     baseline=PLAIN,
     extras=stages,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from minidl.ops.arguments import positive_integer
 from minidl.studies.recipe import Recipe
+from minidl.studies.run import Run
 from minidl.studies.space import Choice, Range, Value
 
 
@@ -34,6 +35,8 @@ class Options:
         Values of hyper-parameters: each recipe that has them is made with all combinations.
     only : tuple of str
         Keep the recipes whose names contain one of these; empty for all.
+    tuning_epochs, tuning_images : int, default 4 and 6000
+        Of a study's own tuning: for how long, and with how many images at most, of which 30 % are held out.
     """
 
     data: str
@@ -45,13 +48,23 @@ class Options:
     batch_size: int = 128
     grid: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
     only: tuple[str, ...] = ()
+    tuning_epochs: int = 4
+    tuning_images: int = 6000
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "trials", "batch_size"):
+        for name in ("epochs", "trials", "batch_size", "tuning_epochs", "tuning_images"):
             positive_integer(getattr(self, name), "study", name)
-        if not self.fractions or any(not 0 < fraction <= 1 for fraction in self.fractions):
+        for name in ("fractions", "only"):
+            if not isinstance(getattr(self, name), (tuple, list)):
+                raise TypeError(f"study: {name} is {getattr(self, name)!r}, expected a tuple")
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if any(not isinstance(fraction, (int, float)) or not 0 < fraction <= 1 for fraction in self.fractions):
             raise ValueError(f"study: fractions is {self.fractions}, expected numbers above 0 and at most 1")
+        if not self.fractions or len(set(self.fractions)) < len(self.fractions):
+            raise ValueError(f"study: fractions is {self.fractions}, expected at least one, each once")
         for name, values in self.grid.items():
+            if not isinstance(values, (tuple, list)):
+                raise TypeError(f"study: grid has {values!r} for {name}, expected a tuple of values")
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"study: grid has {values} for {name}, expected at least one value, each once")
 
@@ -92,9 +105,11 @@ class Study:
         The source's results.
     tuning : callable or None
         Takes a recipe and returns the values to choose from before its trials, by their names: each is judged on 30 %
-        of the training images that are held out, after `tuning_epochs`; at most `tuning_images` are used for both.
+        of the training images that are held out.
     space : callable or None
         Takes a recipe and returns where a search looks, by the names of its values: `Choice` and `Range`.
+    further : callable or None
+        Takes the options and the arms with their trials, and returns runs that `extras` needs beside them.
     extras : callable or None
         Takes the `Results`, writes into their folder what the study has of its own, and returns a text and paths.
     statistics, difference
@@ -111,9 +126,8 @@ class Study:
     baseline: str = ""
     published: Sequence[Published] = ()
     tuning: Callable[[Recipe], Mapping[str, Sequence[Value]]] | None = None
-    tuning_epochs: int = 4
-    tuning_images: int = 6000
     space: Callable[[Recipe], Mapping[str, Choice | Range]] | None = None
+    further: Callable[[Options, Sequence[Any]], Sequence[Run]] | None = None
     extras: Callable[[Any], tuple[str, Sequence[Path]]] | None = None
     statistics: Sequence[str] = ("maximum", "last")
     difference: str = "last"
@@ -141,11 +155,7 @@ class Study:
 
 
 def varied(recipe: Recipe, grid: Mapping[str, Sequence[Value]]) -> list[Recipe]:
-    """Return the recipe with all combinations of those values that it has, each named by them."""
+    """Return the recipe with all combinations of those values of the grid that it has."""
     names = [name for name in grid if name in recipe.used]
-    varied = []
-    for values in itertools.product(*(grid[name] for name in names)):
-        chosen = dict(zip(names, values, strict=True))
-        words = ", ".join(f"{name} {value}" for name, value in chosen.items())
-        varied.append(recipe.changed(chosen, f"{recipe.name}, {words}" if words else None))
-    return varied
+    combinations = [dict(zip(names, values, strict=True)) for values in itertools.product(*(grid[n] for n in names))]
+    return [replace(recipe.changed(chosen), varied={**recipe.varied, **chosen}) for chosen in combinations]

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from minidl import training, trials
+from minidl.ops.arguments import positive_integer
 from minidl.studies.arm import Arm
 from minidl.studies.recipe import Recipe
 from minidl.studies.run import HELD_OUT, Run, accuracies
-from minidl.studies.search import Pruned, Report, search
-from minidl.studies.space import Choice, Range, Value
+from minidl.studies.search import METHODS, Pruned, Report, search
+from minidl.studies.shared import need_optuna
+from minidl.studies.space import Choice, Range, Value, as_json
 from minidl.studies.study import Options, Study, varied
 
 
@@ -25,11 +29,11 @@ def grid_runs(study: Study, options: Options, arm: Arm) -> list[Run]:
     """Return a short run on a part of the training images for each combination of the study's own grid."""
     grid = {} if study.tuning is None else study.tuning(arm.recipe)
     grid = {name: values for name, values in grid.items() if name not in options.grid}
-    recipes = varied(replace(arm.recipe, epochs=study.tuning_epochs), grid)
+    recipes = varied(replace(arm.recipe, epochs=options.tuning_epochs), grid)
     if len(recipes) < 2:
         return []
     images = len(Run(arm.recipe, options.data).data().train_x)
-    fraction = min(arm.fraction, study.tuning_images / images)
+    fraction = min(arm.fraction, options.tuning_images / images)
     return [Run(recipe, options.data, fraction, options.seed, HELD_OUT) for recipe in recipes]
 
 
@@ -63,6 +67,12 @@ class Search:
     trials: int = 20
     storage: str | None = None
 
+    def __post_init__(self) -> None:
+        need_optuna()
+        if self.method not in METHODS:
+            raise ValueError(f"study: search is {self.method!r}, expected one of {', '.join(METHODS)}")
+        positive_integer(self.trials, "study", "budget")
+
     def tuned(self, study: Study, options: Options, arm: Arm, folder: Path, quiet: bool) -> Arm:
         """Return the arm with the best values that the search has found.
 
@@ -83,10 +93,12 @@ class Search:
                 run.forget(folder)
                 raise
 
+        asked = json.dumps([self.method, as_json(space)], sort_keys=True)
+        key = Run(arm.recipe, options.data, arm.fraction, options.seed, HELD_OUT).key
         found = search(
             objective,
             space,
-            name=Run(arm.recipe, options.data, arm.fraction, options.seed, HELD_OUT).key,
+            name=f"{key}-{hashlib.sha256(asked.encode()).hexdigest()[:6]}",
             method=self.method,
             trials=None if self.method == "grid" else self.trials,
             seed=options.seed,
@@ -101,7 +113,8 @@ class Search:
     def _space(self, study: Study, options: Options, recipe: Recipe) -> Mapping[str, Choice | Range]:
         if self.method == "grid":
             return {name: Choice(values) for name, values in options.grid.items() if name in recipe.used}
-        return {} if study.space is None else study.space(recipe)
+        space = {} if study.space is None else study.space(recipe)
+        return {name: values for name, values in space.items() if name not in options.grid}
 
 
 class _Reporting(training.Callback):

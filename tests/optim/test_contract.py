@@ -32,6 +32,14 @@ def heavy_ball(w, gradient, rate, steps, eps, beta=LD(0.9)):
         yield w
 
 
+def heavy_ball_rate_outside(w, gradient, rate, steps, eps, beta=LD(0.9)):
+    v = 0 * w
+    for t in range(1, steps + 1):
+        v = beta * v + gradient(w, t)
+        w = w - rate(t) * v
+        yield w
+
+
 def nesterov(w, gradient, rate, steps, eps, beta=LD(0.9)):
     before = w
     for t in range(1, steps + 1):
@@ -129,6 +137,7 @@ adam_uncorrected = adam_like(lambda g, m, v, t, eps, memory: m / (np.sqrt(v) + e
 CONTRACT = {
     "SGD": (optim.SGD, sgd, {}),
     "HeavyBall": (optim.HeavyBall, heavy_ball, {}),
+    "HeavyBall, rate outside": (optim.HeavyBall, heavy_ball_rate_outside, {"rate_inside": False}),
     "Nesterov": (optim.Nesterov, nesterov, {}),
     "Nesterov, second form": (optim.Nesterov, nesterov_second_form, {}),
     "AdaGrad": (optim.AdaGrad, adagrad, {}),
@@ -142,7 +151,7 @@ CONTRACT = {
     "Nadam": (optim.Nadam, adam_like(nadam_step), {}),
     "AMSGrad": (optim.AMSGrad, adam_like(amsgrad_step), {}),
 }
-WITHOUT_EPS = {"SGD", "HeavyBall", "Nesterov", "Nesterov, second form", "AdaMax"}
+WITHOUT_EPS = {"SGD", "HeavyBall", "HeavyBall, rate outside", "Nesterov", "Nesterov, second form", "AdaMax"}
 DEFAULT_EPS = {"Adadelta": 1e-6}
 every_optimizer = pytest.mark.parametrize("name", CONTRACT)
 
@@ -290,6 +299,19 @@ def test_trajectory_equals_pytorch(torch, name, problem):
     ours = walk(make(name, params, "constant", None), params, problem, STEPS)
     for got, expected in zip(ours, pytorch_walk(torch, lambda p: AGREEING[name](torch.optim, p), problem), strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_momentum_with_the_rate_outside_equals_pytorchs_also_when_the_rate_changes(torch, problem):
+    params = parameters()
+    ours = walk(make("HeavyBall, rate outside", params, "decaying", None), params, problem, STEPS)
+    twin = torch.tensor(START.copy(), requires_grad=True)
+    optimizer = torch.optim.SGD([twin], lr=0.05, momentum=0.9)
+    for t, got in enumerate(ours, 1):
+        optimizer.param_groups[0]["lr"] = RATES["decaying"](t)
+        twin.grad = torch.tensor(PROBLEMS[problem](twin.detach().numpy(), t))
+        optimizer.step()
+        np.testing.assert_allclose(got, twin.detach().numpy(), rtol=1e-10, atol=1e-14)
 
 
 def test_nesterovs_look_ahead_point_equals_pytorchs_parameters(torch):

@@ -47,13 +47,19 @@ def test_batches_as_asked_for():
 
 def test_a_grid_varies_the_rate_in_all_groups():
     recipes = planned(grid={"rate": (0.1, 0.2)}, only=("group",))
-    assert [recipe.name for recipe in recipes] == ["group, rate 0.1", "group, rate 0.2"] * 4
+    assert [(recipe.name, dict(recipe.varied)) for recipe in recipes] == [
+        ("group", {"rate": 0.1}),
+        ("group", {"rate": 0.2}),
+    ] * 4
     assert recipes[3].text("rate") == "Cosine(10 * 0.2, 10)"
 
 
 def test_a_search_looks_at_the_rate():
     for recipe in planned():
         found = STUDY.space(recipe)
+        if "rate × 10" in recipe.group:  # it would be another range of the same rates
+            assert found == {}
+            continue
         assert found.keys() == recipe.used
         assert found["rate"].log
         assert found["rate"].low < recipe.values["rate"] < found["rate"].high

@@ -113,8 +113,9 @@ def test_rates(digits, rate, expected):
 def test_values_can_be_changed_and_a_recipe_survives_json(digits):
     one = recipe(loss="SquaredResidual(label_smoothing={eps})", values={"rate": 0.1, "eps": 0.1, "unused": 3})
     assert one.used == {"rate", "eps"}
-    other = one.changed({"eps": 0.3}, "other")
-    assert (other.name, other.text("loss")) == ("other", "SquaredResidual(label_smoothing=0.3)")
+    other = one.changed({"eps": 0.3})
+    assert (other.name, other.text("loss")) == ("r", "SquaredResidual(label_smoothing=0.3)")
+    assert one.training == one.changed({"unused": 4}).training != other.training
     assert one.text("loss") == "SquaredResidual(label_smoothing=0.1)"
     assert one.changed({"eps": 0.1}) == one
     assert Recipe.from_dict(json.loads(json.dumps(one.as_dict()))) == one

@@ -9,11 +9,10 @@ import pytest
 
 from minidl import data, nn
 from minidl.optim import penalties
-from minidl.studies import regularizers
 from minidl.studies.arm import Arm
 from minidl.studies.conduct import Results, conduct
 from minidl.studies.recipe import Recipe
-from minidl.studies.regularizers import STUDY, early_stopping
+from minidl.studies.regularizers import STUDY, early_stopping, further
 from minidl.studies.run import accuracies, read_record
 from minidl.studies.space import Choice, Range
 
@@ -64,8 +63,10 @@ def test_what_is_mirrored_and_dropped():
 
 
 def test_a_grid_varies_those_that_have_the_strength():
-    names = list(planned(grid={"l2": (0.1, 0.01), "p": (0.3,)}, only=("L2", "elastic", "dropout", "none")))
-    assert names == [
+    recipes = STUDY.recipes(
+        replace(STUDY.options, grid={"l2": (0.1, 0.01), "p": (0.3,)}, only=("L2", "elastic", "dropout", "none"))
+    )
+    assert [recipe.label for recipe in recipes] == [
         "none",
         "L2, l2 0.1",
         "L2, l2 0.01",
@@ -130,72 +131,50 @@ def record(accuracy, losses=None, failure=""):
     return {"epochs": epochs, "failure": failure}
 
 
-def results(records, folder, interrupted=False):
+def results(records, held, folder):
+    """What a study has, whose runs with images held out ended as `held` tells, by seed."""
     recipe = Recipe("none", "mlp(8)", "SGD", values={"rate": 0.1}, epochs=4)
     other = Recipe("L2", "mlp(8)", "SGD", penalty="L2(0.1)", values={"rate": 0.1}, epochs=4)
     arms = (Arm(recipe, 0.25, [], records), Arm(other, 0.25, [], records))
-    return Results(STUDY, replace(STUDY.options, data="digits"), arms, folder, interrupted)
-
-
-def test_early_stopping_counts_the_epoch_that_images_held_out_choose(monkeypatch, tmp_path):
-    held = [record([0.1] * 4, [3, 1, 2, 1]), record([0.9] * 4, [3, 2, 1, 0.5]), record([0.5], [3], "loss is NaN")]
-    asked = []
-
-    def carried_out(runs, folder, callbacks=()):
-        asked.extend(runs)
-        assert folder == tmp_path / "runs"
-        return [(2, held[2]), (0, held[0]), (1, held[1])]  # as they end
-
-    monkeypatch.setattr(regularizers, "carry_out", carried_out)
-    own = {7: record([0.2, 0.6, 0.7, 0.5]), 8: record([0.2, 0.3, 0.4, 0.9]), 9: record([0.1], failure="loss is NaN")}
-    text, files = early_stopping(results(own, tmp_path))
+    asked = further(replace(STUDY.options, data="digits"), arms)
     assert [(run.recipe.name, run.dataset, run.fraction, run.seed, run.held_out) for run in asked] == [
-        ("none", "digits", 0.25, seed, 0.3) for seed in (7, 8, 9)
+        ("none", "digits", 0.25, seed, 0.3) for seed in records
     ]
+    made = {run.key: held[run.seed] for run in asked if run.seed in held}
+    return Results(STUDY, replace(STUDY.options, data="digits"), arms, folder, further=made)
+
+
+def cells(text):
+    return next(line for line in text.splitlines() if "1/4" in line).split()
+
+
+def test_early_stopping_counts_the_epoch_that_images_held_out_choose(tmp_path):
+    held = {
+        7: record([0.1] * 4, [3, 1, 2, 1]),
+        8: record([0.9] * 4, [3, 2, 1, 0.5]),
+        9: record([0.5], [3], "loss is NaN"),
+    }
+    own = {7: record([0.2, 0.6, 0.7, 0.5]), 8: record([0.2, 0.3, 0.4, 0.9]), 9: record([0.1], failure="loss is NaN")}
+    text, files = early_stopping(results(own, held, tmp_path))
     # 60 and 90 percent, after the last epoch 50 and 90: t(0.975; 1) = 12.706
-    row = next(line for line in text.splitlines() if "1/4" in line)
-    assert row.split() == [
-        "1/4",
-        "none",
-        "2",
-        "to",
-        "4",
-        "75.00",
-        "±",
-        "190.59",
-        "70.00",
-        "±",
-        "254.12",
-        "+5.00",
-        "±",
-        "63.53",
-        "2",
-    ]
+    expected = "1/4 none 2 to 4 75.00 ± 190.59 70.00 ± 254.12 +5.00 ± 63.53 2"
+    assert cells(text) == expected.split()
     assert not files
 
 
-def test_early_stopping_of_one_trial_and_of_none_that_finished(monkeypatch, tmp_path):
-    monkeypatch.setattr(regularizers, "carry_out", lambda *a, **k: [(0, record([0.5] * 4, [4, 3, 2, 3]))])
-    text, _ = early_stopping(results({0: record([0.2, 0.6, 0.7, 0.5])}, tmp_path))
-    assert next(line for line in text.splitlines() if "1/4" in line).split() == [
-        "1/4", "none", "3", "70.00", "50.00", "+20.00", "1",
-    ]  # fmt: skip
-    text, _ = early_stopping(results({0: record([0.2], failure="loss is NaN")}, tmp_path))
-    assert next(line for line in text.splitlines() if "1/4" in line).split() == ["1/4", "none", "–", "–", "–", "–", "0"]
-
-
-def test_early_stopping_of_an_interrupted_study(monkeypatch, tmp_path):
-    def interrupted(*arguments, **settings):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(regularizers, "carry_out", interrupted)
+def test_early_stopping_of_one_trial_and_of_none_that_finished(tmp_path):
+    held = {0: record([0.5] * 4, [4, 3, 2, 3])}
     own = {0: record([0.2, 0.6, 0.7, 0.5])}
-    assert early_stopping(results(own, tmp_path, interrupted=True)) == ("", [])
-    text, files = early_stopping(results(own, tmp_path))
-    assert text == "Early stopping was interrupted: the same command goes on from there."
-    assert not files
-    without = replace(results(own, tmp_path), arms=results(own, tmp_path).arms[1:])
-    assert early_stopping(without) == ("", [])
+    text, _ = early_stopping(results(own, held, tmp_path))
+    assert cells(text) == ["1/4", "none", "3", "70.00", "50.00", "+20.00", "1"]
+    for own_record, held_record in (
+        ({0: record([0.2], failure="loss is NaN")}, held),
+        (own, {}),  # interrupted before
+    ):
+        text, _ = early_stopping(results(own_record, held_record, tmp_path))
+        assert cells(text) == ["1/4", "none", "–", "–", "–", "–", "0"]
+    without = results(own, held, tmp_path)
+    assert early_stopping(replace(without, arms=without.arms[1:])) == ("", [])
 
 
 def test_early_stopping_trains_on_what_is_not_held_out(tmp_path):

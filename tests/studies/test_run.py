@@ -55,7 +55,9 @@ def test_a_record_holds_what_the_run_needs_and_what_it_reached(record):
     assert (written["training_images"], written["judged_images"]) == (180, 355)
     assert [epoch["epoch"] for epoch in written["epochs"]] == [1, 2, 3, 4]
     assert written["failure"] == ""
-    assert {"date", "minidl", "numpy", "python", "blas", "device", "machine", "threads"} == set(written["made"])
+    assert {"date", "minidl", "numpy", "python", "blas", "device", "machine", "threads", "processes"} == set(
+        written["made"]
+    )
     assert runs.accuracies(made)[-1] > 0.4
 
 
@@ -88,9 +90,10 @@ def test_every_setting_makes_another_run():
         replace(RUN, held_out=0.3),
         replace(RUN, recipe=replace(RECIPE, epochs=5)),
         replace(RUN, recipe=replace(RECIPE, rate="0.02")),
-        replace(RUN, recipe=replace(RECIPE, group="g")),
+        replace(RUN, recipe=replace(RECIPE, standardize=False)),
     ]
     assert len({RUN.key, *(other.key for other in others)}) == 8
+    assert replace(RUN, recipe=replace(RECIPE, group="g", values={"unused": 3})).key == RUN.key  # the same training
     assert RUN.key.startswith("plain-mlp-seed2-")
 
 
@@ -119,6 +122,20 @@ def test_a_file_that_is_no_record_is_named(tmp_path, text):
     for read in (lambda: runs.read_record(path), lambda: RUN.train(tmp_path), lambda: runs.repeat(path, tmp_path)):
         with pytest.raises(ValueError, match=f"{RUN.key}.json is no record of a run"):
             read()
+
+
+def test_the_record_of_another_run_in_its_place_is_refused(record, tmp_path):
+    other = replace(RUN, seed=3)
+    (tmp_path / f"{other.key}.json").write_text(json.dumps(record[0]), encoding="utf-8")
+    with pytest.raises(ValueError, match="is the record of another run: remove it"):
+        other.train(tmp_path)
+
+
+def test_the_same_training_is_made_once(tmp_path, record):
+    twice = [replace(RUN, recipe=replace(RECIPE, group=group)) for group in ("a", "b")]
+    assert [essence(made)["epochs"] for _, made in carry_out(twice, tmp_path, processes=2)] == [
+        essence(record[0])["epochs"]
+    ] * 2
 
 
 @pytest.mark.parametrize("damage", ["recipe", "dataset", "epochs"])
