@@ -259,7 +259,7 @@ def curve(name, final, diverged=False):
     return viz.LearningCurve(name, "η 0.1", losses, [0.5, 0.8, final], 13, diverged)
 
 
-@pytest.mark.parametrize("count", [1, 4, 13])
+@pytest.mark.parametrize("count", [1, 4, pytest.param(13, marks=pytest.mark.slow)])
 def test_small_multiples_have_two_axes_a_run_and_a_ranking(count, tmp_path):
     curves = [curve(f"run {i}", 0.9 - i / 100) for i in range(count)]
     figure = viz.small_multiples(curves, "title", "subtitle")

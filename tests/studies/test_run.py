@@ -131,6 +131,7 @@ def test_the_record_of_another_run_in_its_place_is_refused(record, tmp_path):
         other.train(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_same_training_is_made_once(tmp_path, record):
     twice = [replace(RUN, recipe=replace(RECIPE, group=group)) for group in ("a", "b")]
     assert [essence(made)["epochs"] for _, made in carry_out(twice, tmp_path, processes=2)] == [
@@ -157,6 +158,7 @@ def test_several_processes_make_the_same_records(record, tmp_path):
     assert sorted(os.listdir(tmp_path)) == sorted(f"{each.key}.json" for each in several)
 
 
+@pytest.mark.slow
 def test_an_error_in_a_process_is_raised_here(tmp_path):
     bad = replace(RUN, recipe=replace(RECIPE, model="vgg"))
     with pytest.raises(ValueError, match="recipe 'plain, mlp': model: there is no 'vgg'"):

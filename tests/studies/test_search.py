@@ -401,6 +401,7 @@ def test_three_processes_share_the_trials_and_find_the_same(storage, tmp_path):
     check_shared(tmp_path, workers, method)
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_trials_and_what_a_killed_one_was_at_is_run_again(storage, tmp_path):
     killed, other = workers = [start(storage, tmp_path, last=4), start(storage, tmp_path)]
     go(tmp_path, workers)

@@ -118,7 +118,13 @@ def test_a_grid_varies_the_recipes_that_have_the_value(tmp_path):
     assert [results.note(arm) for arm in results.arms] == [""] * 3
     names = [path.name for path in report.write_report(results).files]
     assert names == ["tiny.md", "tiny.json", "tiny.png", "tiny-beta.png"]
-    options = replace(options, grid={"beta": (0.5, 0.8), "width": (4, 8)}, fractions=(1 / 8, 1 / 16))
+    with pytest.raises(ValueError, match="study tiny: grid has gamma, expected some of beta, rate, width"):
+        STUDY.recipes(replace(TINY, grid={"gamma": (1,)}))
+
+
+@pytest.mark.slow
+def test_what_all_recipes_have_makes_groups(tmp_path):
+    options = replace(TINY, grid={"beta": (0.5, 0.8), "width": (4, 8)}, fractions=(1 / 8, 1 / 16), trials=1, epochs=1)
     both = conduct(STUDY, options, out=tmp_path, quiet=True)
     assert [(both.group(arm), both.title(arm)) for arm in both.arms] == [
         (f"{part} · width {width}", title)  # what all recipes have makes groups, each with its baseline
@@ -129,8 +135,6 @@ def test_a_grid_varies_the_recipes_that_have_the_value(tmp_path):
     content = json.loads(report.write_report(both).files[1].read_text(encoding="utf-8"))
     assert [row["difference" if "difference" in row else "baseline"] for row in content["rows"]] == ["plain"] * 12
     assert {"tiny-beta.png", "tiny-width.png"} <= set(os.listdir(tmp_path))
-    with pytest.raises(ValueError, match="study tiny: grid has gamma, expected some of beta, rate, width"):
-        STUDY.recipes(replace(TINY, grid={"gamma": (1,)}))
 
 
 def test_parts_of_the_data_are_groups(tmp_path):
