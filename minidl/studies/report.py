@@ -102,7 +102,7 @@ def _columns(results: Results) -> dict[str, list[str]]:
     """Return what stands at the right of the table: what was published, if anything was, and the time."""
     published = [_published(results, arm) for arm in results.arms]
     columns: dict[str, list[str]] = {}
-    for name, heading in (("maximum", "published maximum (%)"), ("last", "published last 10 % (%)")):
+    for name, heading in (("maximum", "published max. (%)"), ("last", "published last (%)")):
         values = [None if one is None else getattr(one, name) for one in published]
         if any(value is not None for value in values) and name in results.study.statistics:
             columns[heading] = [summary.NOTHING if value is None else f"{100 * value:.2f}" for value in values]
