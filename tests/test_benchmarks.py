@@ -313,6 +313,7 @@ def scripts(tmp_path, monkeypatch):
     return write
 
 
+@pytest.mark.slow
 def test_peers_that_cannot_take_part_are_told_with_the_reason(scripts, tmp_path, monkeypatch, capsys):
     for name in "with_minidl.py", "with_pytorch.py", "fine.py":
         scripts(name)

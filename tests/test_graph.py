@@ -50,7 +50,7 @@ def test_only_leaves_keep_gradients():
     assert x.grad is not None
 
 
-@pytest.mark.parametrize("length", [10_000, 100_000])
+@pytest.mark.parametrize("length", [10_000, pytest.param(100_000, marks=pytest.mark.slow)])
 def test_long_chains_differentiate_and_are_freed_without_recursion(length):
     x = leaf(1.0)
     y = x

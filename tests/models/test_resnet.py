@@ -138,7 +138,7 @@ def resnet_twin(torch, n):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("depth", [20, 56])
+@pytest.mark.parametrize("depth", [20, pytest.param(56, marks=pytest.mark.slow)])
 def test_resnet_equals_pytorchs(torch, pair, rng, depth):
     """Outputs and all gradients in float64, in training and, after three steps, in evaluation."""
     both = pair(models.resnet(depth).astype("float64"), resnet_twin(torch, (depth - 2) // 6).double())

@@ -97,6 +97,7 @@ def survives(tmp_path, kind, kills):
     assert sorted(os.listdir(folder)) == ["result.json", "result.npz", "run.safetensors"]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been(tmp_path):
     survives(tmp_path, "nesterov", kills=6)
 

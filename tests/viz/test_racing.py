@@ -130,6 +130,7 @@ def test_ctrl_c_while_drawing_keeps_the_table_and_the_pictures_that_are_done(tmp
     assert all(path.is_file() for path in result.files)
 
 
+@pytest.mark.slow
 def test_several_processes_draw_the_same(tmp_path):
     files = {}
     for processes in (1, 2):

@@ -89,7 +89,7 @@ def test_groups_of_duplicates_stay_together_and_conflicts_come_first(tmp_path):
     assert len(viz.suspects(duplicates, X, most=1).axes) == 2, "but at least one"
 
 
-@pytest.mark.parametrize("few", [1, 8, 40])
+@pytest.mark.parametrize("few", [1, 8, pytest.param(40, marks=pytest.mark.slow)])
 def test_what_is_not_drawn_is_counted(few, tmp_path):
     figure = viz.suspects(found(55), X, most=few)
     assert figure.texts[1].get_text().startswith(f"drawn: {few} of 55 samples; above: the label")
