@@ -122,7 +122,7 @@ def _published(results: Results, arm: Arm) -> Published | None:
 
 def _reference(results: Results) -> list[tuple[str, float]]:
     """Return what was published as marks for the picture's ranking."""
-    pairs = [(results.curves[i].label, _published(results, arm)) for i, arm in enumerate(results.arms)]
+    pairs = [(curve.label, _published(results, arm)) for arm, curve in zip(results.arms, results.curves, strict=True)]
     return [(label, one.last) for label, one in pairs if one is not None and one.last is not None]
 
 
