@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import importlib
+import importlib.metadata
 import importlib.util
 import threading
 from collections.abc import Iterator, Sequence
@@ -15,8 +16,10 @@ from typing import Any
 import numpy as np
 
 DEVICES = ("cpu", "gpu", "auto")
+PACKAGES = {"cupy-cuda12x": 12, "cupy-cuda13x": 13}  # and the CUDA that each is built for
+EXTRAS = {12: "minidl[gpu]", 13: "minidl[gpu13]"}
 
-_device = "cpu"
+_device, _tf32 = "cpu", False
 
 
 def array_module(x: Any) -> Any:
@@ -35,10 +38,24 @@ def current_module() -> ModuleType:
 
 
 def asarray(x: Any, dtype: Any = None) -> Any:
-    """Return `x` as an array on the current device, copied only if it lies elsewhere or has another dtype."""
+    """Return `x` as an array on the current device, copied only if it lies elsewhere or has another dtype.
+
+    Raises
+    ------
+    MemoryError
+        If the GPU has no memory for it; the message says how much is needed and how much is free.
+    """
     if _device == "cpu":
         return np.asarray(to_numpy(x), dtype=dtype)
-    return current_module().asarray(x, dtype=dtype)
+    try:
+        return current_module().asarray(x, dtype=dtype)
+    except MemoryError as error:
+        raise out_of_memory(f"an array of shape {np.shape(x)}", error) from error
+
+
+def asarray_like(x: Any, like: Any, dtype: Any = None) -> Any:
+    """Return `x` as an array on the device of the array `like`."""
+    return np.asarray(to_numpy(x), dtype) if array_module(like) is np else array_module(like).asarray(x, dtype)
 
 
 def to_numpy(x: Any) -> Any:
@@ -87,8 +104,9 @@ class GpuStatus:
 def gpu_status() -> GpuStatus:
     """Say whether the GPU can be used, and if not, why.
 
-    Five checks in order, the cheap ones first and without importing CuPy: the package, the driver library, the number
-    of devices, CUDA's run-time compiler, one real reduction on the device. The first that fails is the reason.
+    Six checks in order, the cheap ones first and without importing CuPy: the package, the driver library, the number
+    of devices, the CUDA version that the driver supports, CUDA's run-time compiler, one real reduction on the device.
+    The first that fails is the reason.
 
     Returns
     -------
@@ -106,6 +124,8 @@ def gpu_status() -> GpuStatus:
     count = ctypes.c_int(0)
     if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0 or count.value == 0:
         return GpuStatus(False, "the NVIDIA driver is installed but finds no GPU")
+    if wrong := _other_cuda(driver):
+        return GpuStatus(False, wrong)
     try:
         cupy = importlib.import_module("cupy")
         major, minor = importlib.import_module("cupy.cuda.nvrtc").getVersion()
@@ -117,18 +137,64 @@ def gpu_status() -> GpuStatus:
     return GpuStatus(True, f"{name}, CuPy {cupy.__version__}, NVRTC {major}.{minor}")
 
 
+def _other_cuda(driver: Any) -> str:
+    """Return what is wrong if the driver is too old for the CUDA that CuPy is built for, or CuPy is there twice."""
+    found = {name: major for name, major in PACKAGES.items() if _installed(name)}
+    if len(found) > 1:
+        return f"{' and '.join(found)} are installed, and only one may be: pip uninstall one of them"
+    version = ctypes.c_int(0)
+    if driver.cuDriverGetVersion(ctypes.byref(version)) != 0:
+        return ""
+    major, minor = version.value // 1000, version.value % 1000 // 10
+    for name, needed in found.items():
+        if major < needed:
+            advice = f"pip install '{EXTRAS[major]}'" if major in EXTRAS else "a newer driver is needed"
+            return f"{name} needs CUDA {needed}, the driver supports CUDA {major}.{minor}: {advice}"
+    return ""
+
+
+def _installed(distribution: str) -> bool:
+    try:
+        importlib.metadata.distribution(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
 def device() -> str:
     """Return the device on which new arrays are made: "cpu" or "gpu"."""
     return _device
 
 
-def use_device(name: str) -> str:
+def device_of(array: Any) -> str:
+    """Return the device that an array lies on: "cpu" or "gpu"."""
+    return "cpu" if array_module(array) is np else "gpu"
+
+
+def tf32() -> bool:
+    """Say whether convolutions and matrix products of float32 may round their factors to 11 bits on a GPU."""
+    return _tf32
+
+
+def out_of_memory(what: str, error: MemoryError) -> MemoryError:
+    """Return an error that says for what the GPU has no memory, and how much is free."""
+    if not type(error).__module__.startswith("cupy"):
+        return error  # NumPy says for which array
+    free, total = importlib.import_module("cupy").cuda.Device().mem_info
+    return MemoryError(f"no memory on the GPU for {what}: {error}; {free:,} of {total:,} bytes are free")
+
+
+def use_device(name: str, *, tf32: bool = False) -> str:
     """Choose the device on which new arrays are made, and return it.
 
     Parameters
     ----------
     name : {"cpu", "gpu", "auto"}
         "auto" takes the GPU if `gpu_status()` says it is usable, and the CPU otherwise.
+    tf32 : bool, default False
+        Let convolutions and matrix products of float32 use the GPU's tensor cores: several times as fast, with factors
+        rounded to 11 bits (errors near 3e-4 instead of 1e-7) and sums in float32. Without effect on the CPU and on
+        GPUs without such units (before compute capability 8.0).
 
     Raises
     ------
@@ -137,16 +203,22 @@ def use_device(name: str) -> str:
     RuntimeError
         If "gpu" is asked for and cannot be used; the message gives the reason.
     """
-    global _device
+    global _device, _tf32
     if name not in DEVICES:
         raise ValueError(f"use_device: name is {name!r}, expected one of {', '.join(map(repr, DEVICES))}")
-    if name != "cpu":
-        status = gpu_status()
-        if name == "gpu" and not status:
-            raise RuntimeError(f"use_device: the GPU cannot be used: {status.reason}")
-        name = "gpu" if status else "cpu"
-    _device = name
+    if name == "auto":
+        name = "gpu" if gpu_status() else "cpu"
+    elif name == "gpu":
+        gpu_library("use_device")
+    _device, _tf32 = name, tf32
     return _device
+
+
+def gpu_library(who: str) -> Any:
+    """Return CuPy if it can use the GPU; otherwise raise RuntimeError in the name of `who`, with the reason."""
+    if _device != "gpu" and not (status := gpu_status()):
+        raise RuntimeError(f"{who}: the GPU cannot be used: {status.reason}")
+    return importlib.import_module("cupy")
 
 
 # ---------------------------------------------------------------- random numbers
@@ -165,9 +237,9 @@ _default = _DefaultGenerator()
 def manual_seed(seed: int) -> np.random.Generator:
     """Restart this thread's default random generator from `seed` and return it.
 
-    Initial weights and dropout masks are drawn from it unless a layer was given a generator of its own. Random
-    numbers are drawn with NumPy on every device, so that a run is the same everywhere up to rounding. A thread that
-    was never seeded starts from seed 0.
+    Initial weights and dropout masks are drawn from it unless a layer was given a generator of its own. On every device
+    NumPy draws them, so that a run is the same everywhere up to rounding; but masks on a GPU, of which NumPy draws only
+    the key (`device_key`). A thread that was never seeded starts from seed 0.
 
     Raises
     ------
@@ -192,6 +264,46 @@ def seeded(seed: Sequence[int]) -> Iterator[None]:
         yield
     finally:
         _default.generator = before
+
+
+class _Capturing(threading.local):
+    on = False  # whether what is launched here shall be such that a graph can hold it
+    key: Any = None  # while one is recorded: what gives an array for the next key of a generator
+
+
+_capturing = _Capturing()
+
+
+def capturing() -> bool:
+    """Say whether work on the GPU must be such that a graph can hold it: kernels of our own or CuPy's, not cuBLAS."""
+    return _capturing.on
+
+
+@contextlib.contextmanager
+def capturable(key: Any = None) -> Iterator[None]:
+    """Let `capturing` be true in this thread and context; `key(generator)` stands in for `device_key`, if given."""
+    before = _capturing.on, _capturing.key
+    _capturing.on, _capturing.key = True, key
+    try:
+        yield
+    finally:
+        _capturing.on, _capturing.key = before
+
+
+def device_key(generator: np.random.Generator | None = None) -> Any:
+    """Draw the key of a random stream on the GPU from a generator, by default this thread's.
+
+    Returns
+    -------
+    numpy.uint64
+        Or, while a graph is recorded, an array of shape () on the GPU that holds another key at each launch of it.
+    """
+    generator = generator or default_generator()
+    return _draw_key(generator) if _capturing.key is None else _capturing.key(generator)
+
+
+def _draw_key(generator: np.random.Generator) -> np.uint64:
+    return generator.integers(2**64 - 1, dtype=np.uint64, endpoint=True)
 
 
 def check_generator(generator: Any, who: str) -> np.random.Generator | None:

@@ -125,7 +125,7 @@ def empty(shape: tuple[int, ...], like: Any, dtype: Any = None) -> Any:
     dtype = like.dtype if dtype is None else dtype
     if type(like) is np.ndarray:
         return _buffers.empty(shape, dtype)
-    return np.empty_like(like, dtype=dtype, shape=shape)  # CuPy has a pool of its own
+    return np.empty_like(like, dtype=dtype, order="C", shape=shape)  # CuPy has a pool of its own
 
 
 def whole(array: Any) -> bool:

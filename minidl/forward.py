@@ -29,6 +29,7 @@ class Dual(NDArrayOperatorsMixin):
     """
 
     base = None  # it is no view of memory that could change
+    __array_priority__ = 1000  # above CuPy's arrays: their operators leave the work to ours
 
     def __init__(self, value: Any, tangents: Any) -> None:
         self.value = np.asarray(value) if isinstance(value, np.generic) else value
@@ -249,10 +250,13 @@ def _each(function: Callable[..., Any], *duals: Any) -> Dual:
     """Apply a function that is linear in its arrays, Duals or constants, to the values and to each tangent."""
     z = function(*map(value, duals))
     directions = _directions(duals)
-    tangents = [
-        function(*(x.tangents[i] if isinstance(x, Dual) else np.zeros_like(x) for x in duals))
-        for i in range(directions)
-    ]
+    still = [np.zeros_like(x) if hasattr(x, "dtype") else 0 for x in duals if not isinstance(x, Dual)]  # the constants
+
+    def moved(i: int) -> Any:
+        rest = iter(still)
+        return function(*(x.tangents[i] if isinstance(x, Dual) else next(rest) for x in duals))
+
+    tangents = [moved(i) for i in range(directions)]
     stacked = np.stack(tangents) if directions else np.zeros_like(z, shape=(0, *z.shape))
     return Dual(z, stacked.astype(z.dtype, copy=False))  # the zeros of a Python number would promote
 

@@ -35,7 +35,7 @@ def check_gradients(
     atol: float = 1e-6,
     generator: np.random.Generator | None = None,
 ) -> None:
-    r"""Check the derivatives of a function against central differences, in float64.
+    r"""Check the derivatives of a function against central differences, in float64, on the current device.
 
     With random signed v (the weight of each output) and u (a direction of the input), compare
 

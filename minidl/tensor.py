@@ -82,7 +82,8 @@ class Tensor(Operators):
 
     @data.setter
     def data(self, values: Any) -> None:
-        values = backend.asarray(forward.value(values._data if isinstance(values, Tensor) else values))
+        values = forward.value(values._data if isinstance(values, Tensor) else values)
+        values = backend.asarray_like(values, self.data)
         if values.shape != self.shape:
             raise ValueError(f"Tensor.data: the new values have shape {values.shape}, expected {self.shape}")
         if self.node is not None:
@@ -90,7 +91,9 @@ class Tensor(Operators):
                 f"Tensor.data: this Tensor is the result of '{self.node.name}'; only a leaf can be assigned"
             )
         owner = self.owner() if self.owner is not None else None
-        if owner is None:
+        if owner is None and backend.capturing():
+            self._data[...] = values  # a captured graph finds it where it was
+        elif owner is None:
             self._data = backend.lock(values.astype(self.dtype))  # a recorded graph keeps the old array
         else:
             owner.assign(self, values)
@@ -146,19 +149,18 @@ class Tensor(Operators):
         """
         if not self.requires_grad:
             raise RuntimeError("backward: this Tensor depends on nothing that requires a gradient")
+        xp = backend.array_module(self.data)
         if g is None:
             if self.size != 1:
                 raise ValueError(
                     f"backward: a Tensor of shape {self.shape} needs the argument g, an array of that shape"
                 )
-            g = 1.0
-            shape: tuple[int, ...] = ()
+            g = xp.ones(self.shape, self.dtype)
         else:
             g = g._data if isinstance(g, Tensor) else g
-            shape = np.shape(g)
-            if shape != self.shape:
-                raise ValueError(f"backward: g has shape {shape}, expected {self.shape}")
-        g = backend.array_module(self._data).array(g, dtype=self.dtype).reshape(self.shape)
+            if np.shape(g) != self.shape:
+                raise ValueError(f"backward: g has shape {np.shape(g)}, expected {self.shape}")
+            g = xp.array(g, dtype=self.dtype)
         if self.node is None:
             accumulate(self, g, None)
         else:
@@ -302,6 +304,11 @@ def differentiable(function: Callable[..., Any]) -> Callable[..., Tensor]:
             if re.match(r"\w+: ", str(error)):
                 raise
             raise ValueError(f"{name}: {error}") from error  # NumPy's errors do not say which op they come from
+        except TypeError:
+            _check_one_device(name, positional, arrays)
+            raise
+        except MemoryError as error:
+            raise backend.out_of_memory(f"the result of {name} of {_shapes(positional, arrays)}", error) from error
 
         if type(data) is np.ndarray and (data.dtype is dtype or dtype is None):
             data.setflags(write=False)
@@ -327,6 +334,25 @@ def differentiable(function: Callable[..., Any]) -> Callable[..., Tensor]:
 
     OPS[name] = op
     return op
+
+
+def _check_one_device(name: str, positional: list[inspect.Parameter], arrays: list[Any]) -> None:
+    """Raise, naming an argument on each, if an op was given arrays on the GPU and on the CPU."""
+    places = {
+        backend.device_of(forward.value(array)): parameter.name
+        for parameter, array in zip(positional, arrays, strict=False)
+        if hasattr(array, "dtype") and array.ndim
+    }
+    if len(places) > 1:
+        raise TypeError(
+            f"{name}: {places['gpu']} is on the GPU and {places['cpu']} on the CPU; move one: `model.to(device)` for a "
+            "model, `ml.Tensor(array)` for an array makes a Tensor on the current device"
+        )
+
+
+def _shapes(positional: list[inspect.Parameter], arrays: list[Any]) -> str:
+    pairs = zip(positional, arrays, strict=False)
+    return ", ".join(f"{parameter.name} {array.shape}" for parameter, array in pairs if hasattr(array, "shape"))
 
 
 def _constant(arg: Any, args: tuple[Any, ...], first: bool) -> Any:

@@ -42,6 +42,15 @@ def torch():
     return pytest.importorskip("torch", reason="needs the extra 'oracle': pip install '.[oracle]'")
 
 
+@pytest.fixture
+def standin():
+    """CuPy, played by arrays in host memory and the emulator of kernels; the current device is the GPU."""
+    import standin
+
+    with standin.installed() as cupy:
+        yield cupy
+
+
 def pytest_collection_modifyitems(items):
     """Skip tests that need real data or a GPU, with the reason why there is none."""
     root = os.environ.get("MINIDL_DATA")

@@ -21,6 +21,7 @@ FLOORS = {
     "forward": 0,
     "kernels": 1,
     "data": 1,
+    "emulator": 1,
     "operators": 2,
     "graph": 2,
     "tensor": 2,

@@ -56,8 +56,7 @@ def cifar_cnn(
 
     def rectified(i: int, features: int) -> dict[str, nn.Module]:
         """Return what follows the i-th layer with weights."""
-        norm = {f"norm{i}": nn.BatchNorm(features)} if batch_norm else {}
-        return {**norm, f"relu{i}": nn.ReLU()}
+        return {f"norm{i}": nn.BatchNorm(features, relu=True)} if batch_norm else {f"relu{i}": nn.ReLU()}
 
     network: dict[str, nn.Module] = {}
     inputs, bias = channels, not batch_norm

@@ -80,8 +80,7 @@ def densenet_bc(
         features += layers * growth
     return nn.Sequential(
         **network,
-        norm=nn.BatchNorm(features),
-        relu=nn.ReLU(),
+        norm=nn.BatchNorm(features, relu=True),
         pool=nn.GlobalAvgPool2d(),
         dense=nn.Dense(features, classes),
     )
@@ -96,12 +95,10 @@ class DenseLayer(nn.Sequential):
 
 def _layer(inputs: int, growth: int, dropout: float) -> DenseLayer:
     return DenseLayer(
-        norm1=nn.BatchNorm(inputs),
-        relu1=nn.ReLU(),
+        norm1=nn.BatchNorm(inputs, relu=True),
         conv1=nn.Conv2d(inputs, 4 * growth, 1, bias=False),
         dropout1=nn.Dropout(dropout),
-        norm2=nn.BatchNorm(4 * growth),
-        relu2=nn.ReLU(),
+        norm2=nn.BatchNorm(4 * growth, relu=True),
         conv2=nn.Conv2d(4 * growth, growth, 3, padding=1, bias=False),
         dropout2=nn.Dropout(dropout),
     )
@@ -109,8 +106,7 @@ def _layer(inputs: int, growth: int, dropout: float) -> DenseLayer:
 
 def _transition(inputs: int, outputs: int, dropout: float) -> nn.Sequential:
     return nn.Sequential(
-        norm=nn.BatchNorm(inputs),
-        relu=nn.ReLU(),
+        norm=nn.BatchNorm(inputs, relu=True),
         conv=nn.Conv2d(inputs, outputs, 1, bias=False),
         dropout=nn.Dropout(dropout),
         pool=nn.AvgPool2d(2),

@@ -52,8 +52,7 @@ def resnet(depth: int, classes: int = 10, channels: int = 3) -> nn.Sequential:
     first, middle, last = WIDTHS
     return nn.Sequential(
         conv=nn.Conv2d(channels, first, 3, padding=1, bias=False),
-        norm=nn.BatchNorm(first),
-        relu=nn.ReLU(),
+        norm=nn.BatchNorm(first, relu=True),
         stage1=_stage(blocks, first, first, stride=1),
         stage2=_stage(blocks, first, middle, stride=2),
         stage3=_stage(blocks, middle, last, stride=2),
@@ -73,18 +72,17 @@ class BasicBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
-        self.norm1 = nn.BatchNorm(outputs)
-        self.relu1 = nn.ReLU()
+        self.norm1 = nn.BatchNorm(outputs, relu=True)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
         self.norm2 = nn.BatchNorm(outputs)
         same = (inputs, stride) == (outputs, 1)
         self.shortcut = nn.Identity() if same else PaddingShortcut(outputs - inputs, stride)
-        self.relu2 = nn.ReLU()
+        self.relu = nn.ReLU()
 
     def forward(self, x: Any) -> Tensor:
-        y = self.relu1(self.norm1(self.conv1(x)))
+        y = self.norm1(self.conv1(x))
         y = self.norm2(self.conv2(y))
-        return self.relu2(y + self.shortcut(x))
+        return self.relu(y + self.shortcut(x))
 
 
 class PaddingShortcut(nn.Module):

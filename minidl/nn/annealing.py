@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from minidl.backend import array_module
 from minidl.ops.arguments import number, positive_integer
 
 
@@ -52,16 +53,22 @@ class Annealing:
         Parameters
         ----------
         t : float in [0, 1], or an array of them
-            The share of the training that is done, whatever the unit of b: what losses are told as `progress`.
+            The share of the training that is done, whatever the unit of b: what losses are told as `progress`. Of an
+            array on a GPU, s is another one there, and the values are not checked, for which the host would wait.
         """
+        if array_module(t) is not np:
+            return self._scaled(t)
         times = np.asarray(t)
         if times.dtype.kind not in "iuf":
             raise TypeError(f"{type(self).__name__}: t is {t!r}, expected a number in [0, 1]")
         if not ((times >= 0) & (times <= 1)).all():  # NaN too
             raise ValueError(f"{type(self).__name__}: t is {t!r}, expected the share of the training done, in [0, 1]")
         with np.errstate(over="ignore"):  # a tiny b: s is 0 but at the peak itself
-            s = self.at(abs(times - self.mu) * (self.epochs or 1) / self.b)
+            s = self._scaled(times)
         return s if times.ndim else float(s)
+
+    def _scaled(self, times: Any) -> Any:
+        return self.at(abs(times - self.mu) * (self.epochs or 1) / self.b)
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and vars(other) == vars(self)

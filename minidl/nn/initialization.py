@@ -7,9 +7,10 @@ from typing import TypeVar
 import numpy as np
 
 from minidl.nn import initializers
-from minidl.nn.activations import Activation
+from minidl.nn.activations import Activation, ReLU
 from minidl.nn.layers import ConvTranspose2d
 from minidl.nn.module import Module
+from minidl.nn.normalization import BatchNorm
 from minidl.nn.parameter import Parameter
 from minidl.nn.reparametrization import Reparametrization
 
@@ -19,10 +20,11 @@ AnyModule = TypeVar("AnyModule", bound=Module)
 def initialize(model: AnyModule, generator: np.random.Generator | None = None) -> AnyModule:
     """Draw all weights of a model anew, each for the activation behind it (`initializers.for_activation`); return it.
 
-    The activation behind a layer is the next in the order in which the modules are defined; normalization, pooling,
-    dropout and containers between are passed over. Where another layer with weights or the end comes first, there is
-    none, and the layer is linear. An activation that `forward` calls as an op is not seen, nor is an object that stands
-    in a second place. Biases become 0; normalization, and layers that are frozen, are left as they are.
+    The activation behind a layer is the next in the order in which the modules are defined, a layer of its own or that
+    of `BatchNorm(relu=True)`; normalization, pooling, dropout and containers between are passed over. Where another
+    layer with weights or the end comes first, there is none, and the layer is linear. An activation that `forward`
+    calls as an op is not seen, nor is an object that stands in a second place. Biases become 0; normalization, and
+    layers that are frozen, are left as they are.
 
     Parameters
     ----------
@@ -37,12 +39,12 @@ def initialize(model: AnyModule, generator: np.random.Generator | None = None) -
     >>> model = nn.initialize(nn.Sequential(nn.Dense(64, 32), nn.SELU(), nn.Dense(32, 10)))
     """
     modules = [module for _, module in model.named_modules()]
-    seen = [module for module in modules if isinstance(module, Activation) or _weight(module) is not None]
+    seen = [module for module in modules if _activation(module) is not None or _weight(module) is not None]
     for layer, following in zip(seen, [*seen[1:], None], strict=True):
         weight = _weight(layer)
         if weight is None or layer.frozen:
             continue
-        init = initializers.for_activation(following if isinstance(following, Activation) else None)
+        init = initializers.for_activation(_activation(following))
         gaps = layer.gaps if isinstance(layer, ConvTranspose2d) else 1
         weight.data = initializers.draw(init, weight.shape, generator, gaps)
         bias = vars(layer).get("bias")
@@ -52,6 +54,12 @@ def initialize(model: AnyModule, generator: np.random.Generator | None = None) -
         if isinstance(module, Reparametrization):
             module.prepare(module.weight)
     return model
+
+
+def _activation(module: Module | None) -> Module | None:
+    if isinstance(module, BatchNorm) and module.relu:
+        return ReLU()
+    return module if isinstance(module, Activation) else None
 
 
 def _weight(module: Module) -> Parameter | None:

@@ -262,12 +262,34 @@ class Module:
         """
         if np.dtype(dtype).kind != "f":
             raise TypeError(f"astype: dtype is {dtype}, expected a floating-point type")
+        return self._converted(lambda values: values.astype(dtype), "astype: an optimizer holds {}; convert")
+
+    def to(self, device: str) -> Module:
+        """Move all parameters and buffers to a device, "cpu" or "gpu"; return the module.
+
+        The current device (`ml.use_device`) stays what it is: what the module makes later, it makes there.
+
+        Raises
+        ------
+        ValueError
+            If `device` is neither.
+        RuntimeError
+            If the GPU cannot be used, or an optimizer already holds the parameters: move first, then make the
+            optimizer.
+        """
+        if device not in ("cpu", "gpu"):
+            raise ValueError(f"to: device is {device!r}, expected 'cpu' or 'gpu'")
+        move = backend.to_numpy if device == "cpu" else backend.gpu_library("to").asarray
+        return self._converted(move, "to: an optimizer holds {}; move")
+
+    def _converted(self, convert: Callable[[Any], Any], held: str) -> Module:
+        """Replace the values of all parameters and buffers, unless an optimizer holds some."""
         state = dict(self._named_state())
-        held = [name for name, tensor in state.items() if tensor.owner is not None and tensor.owner() is not None]
-        if held:
-            raise RuntimeError(f"astype: an optimizer holds {', '.join(held)}; convert before making the optimizer")
+        names = [name for name, tensor in state.items() if tensor.owner is not None and tensor.owner() is not None]
+        if names:
+            raise RuntimeError(f"{held.format(', '.join(names))} before making the optimizer")
         for tensor in state.values():
-            tensor._data = backend.lock(tensor.data.astype(dtype))
+            tensor._data = backend.lock(convert(tensor.data))
             tensor.grad = None
         return self
 

@@ -83,6 +83,9 @@ class BatchNorm(_RunningNorm):
         w, the weight of the newest batch.
     eps : float, default 1e-5
         ε, inside the root.
+    relu : bool, default False
+        Whether a ReLU follows. It is the same as a layer `ReLU` behind this one, and faster, because it takes no pass
+        over the memory of its own.
 
     Attributes
     ----------
@@ -96,11 +99,20 @@ class BatchNorm(_RunningNorm):
     A batch of one row of features has variance 0: in training all its outputs are β, and nothing before it learns.
     """
 
+    def __init__(self, channels: int, momentum: float = 0.1, eps: float = 1e-5, relu: bool = False) -> None:
+        super().__init__(channels, momentum, eps)
+        if not isinstance(relu, (bool, np.bool_)):
+            raise TypeError(f"BatchNorm: relu is {relu!r}, expected True or False")
+        self.relu = bool(relu)
+
     def forward(self, x: Any) -> Tensor:
         if self.training:
-            return ops.batch_norm(x, self.gamma, self.beta, eps=self.eps, observe=self._update)
+            return ops.batch_norm(x, self.gamma, self.beta, eps=self.eps, observe=self._update, relu=self.relu)
         running = self.running_mean.data, self.running_variance.data
-        return ops.batch_norm(x, self.gamma, self.beta, eps=self.eps, running=running)
+        return ops.batch_norm(x, self.gamma, self.beta, eps=self.eps, running=running, relu=self.relu)
+
+    def describe(self) -> str:
+        return super().describe() + (", relu=True" if self.relu else "")
 
 
 class SwitchableNorm(_RunningNorm):

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from minidl import ops
+from minidl import kernels, ops
 from minidl.backend import array_module
 from minidl.nn.losses import Loss, single_output
 from minidl.ops.arguments import number, positive_integer
-from minidl.ops.losses import check_labels
+from minidl.ops.losses import checked_labels
 from minidl.tensor import Tensor
 
 MODES = ("both", "global", "local")
@@ -53,16 +53,9 @@ class SquaredResidual(Loss):
         return (ops.softmax(outputs) if self.outputs == "probabilities" else outputs) - y
 
     def _targets(self, outputs: Tensor, labels: Any) -> Any:
-        xp = array_module(outputs.data)
-        labels = xp.asarray(_array(labels))
-        if check_labels(outputs, labels, type(self).__name__):
-            y = labels.astype(outputs.dtype, copy=False)
-        else:
-            y = xp.zeros(outputs.shape, outputs.dtype)
-            y[xp.arange(len(y)), labels] = 1
-        if self.label_smoothing:
-            y = (1 - self.label_smoothing) * y + self.label_smoothing / y.shape[1]
-        return y
+        values = outputs.data
+        labels = checked_labels(values, _array(labels), type(self).__name__)
+        return kernels.of(values).losses.targets(labels, values, self.label_smoothing)
 
 
 class ResidualSmoothing(SquaredResidual):
@@ -119,7 +112,7 @@ class ResidualSmoothing(SquaredResidual):
         d = ops.abs(self._difference(outputs, labels))
         if d.shape[1] < 2:
             raise ValueError(f"ResidualSmoothing: outputs have shape {d.shape}: a residual of one value has no others")
-        s, alpha = _setting(self, progress)
+        s, alpha = _setting(self, progress, d.dtype)
         return _squared_length(
             ops.residual_smoothing(d, s, alpha, differentiate_diffusivity=self.differentiate_diffusivity)
         )
@@ -179,9 +172,9 @@ class DiffusionSmoothing2d(Loss):
                 "expected images (N, H, W, C) of one shape"
             )
         d = ops.abs(outputs - targets)
-        s, alpha = _setting(self, progress)
+        s, alpha = _setting(self, progress, d.dtype)
         followed = d if self.differentiate_diffusivity else d.detach()
-        kappa = s / 8 if alpha == 0 else s / 4 * ops.sigmoid(alpha * _normalized(followed))
+        kappa = s / 8 if alpha == 0 else ops.sigmoid(alpha * _normalized(followed)) * (s / 4)
         return _squared_length(ops.diffuse2d(d, kappa, self.steps))
 
 
@@ -214,10 +207,12 @@ def _flag(value: Any, who: str) -> bool:
     return bool(value)
 
 
-def _setting(loss: Any, progress: float) -> tuple[float, float]:
-    """Return s and α of a smoothing loss at this point of the training."""
+def _setting(loss: Any, progress: Any, dtype: Any) -> tuple[Any, float]:
+    """Return s and α of a smoothing loss at this point of the training; s of an array on a GPU lies there too."""
     s = loss.annealing(progress) if callable(loss.annealing) else loss.annealing
-    return number(s, type(loss).__name__, "the annealed s", "[0, 1]"), 0.0 if loss.mode == "global" else loss.steepness
+    on_host = array_module(s) is np
+    s = number(s, type(loss).__name__, "the annealed s", "[0, 1]") if on_host else s.astype(dtype, copy=False)
+    return s, 0.0 if loss.mode == "global" else loss.steepness
 
 
 def _tensor(x: Any) -> Tensor:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from minidl.backend import array_module
-from minidl.kernels.numpy.blocks import apply, combine
-from minidl.kernels.numpy.matmul import product
+from minidl import kernels
+from minidl.kernels.numpy.blocks import apply, combine, elementwise
 from minidl.tensor import differentiable
 
 
@@ -44,7 +43,7 @@ def divide(x, y):
     """x / y, element by element."""
     return combine(np.true_divide, x, y), (
         lambda g: combine(np.true_divide, g, y),  # ∂/∂x
-        lambda g: -g * x / (y * y),  # ∂/∂y
+        lambda g: elementwise(lambda g, x, y: -g * x / (y * y), g, x, y),  # ∂/∂y
     )
 
 
@@ -64,8 +63,10 @@ def power(x, y):
     z = np.power(x, y)
 
     def by_base(g):
-        n = y if hasattr(y, "shape") else z.dtype.type(y)
-        return g * n * np.power(x, np.where(n == 0, 1, n - 1))
+        if hasattr(y, "shape"):
+            return g * y * np.power(x, np.where(y == 0, 1, y - 1))
+        n = z.dtype.type(y)
+        return elementwise(lambda g, x: g * n * np.power(x, n - 1 if n else n), g, x)
 
     def by_exponent(g):
         base = x if hasattr(x, "shape") else z.dtype.type(x)
@@ -78,8 +79,8 @@ def power(x, y):
 def maximum(x, y):
     """Return the larger of x and y, element by element. Where they are equal the gradient goes to x, the first."""
     return np.maximum(x, y), (
-        lambda g: g * np.greater_equal(x, y),
-        lambda g: g * np.less(x, y),
+        lambda g: elementwise(lambda g, x, y: g * np.greater_equal(x, y), g, x, y),
+        lambda g: elementwise(lambda g, x, y: g * np.less(x, y), g, x, y),
     )
 
 
@@ -87,15 +88,15 @@ def maximum(x, y):
 def minimum(x, y):
     """Return the smaller of x and y, element by element. Where they are equal the gradient goes to x, the first."""
     return np.minimum(x, y), (
-        lambda g: g * np.less_equal(x, y),
-        lambda g: g * np.greater(x, y),
+        lambda g: elementwise(lambda g, x, y: g * np.less_equal(x, y), g, x, y),
+        lambda g: elementwise(lambda g, x, y: g * np.greater(x, y), g, x, y),
     )
 
 
 @differentiable
 def where(condition, x, y):
     """Return x where the condition holds and y elsewhere. The condition, an array of booleans, has no derivative."""
-    return array_module(condition).where(condition, x, y), (
+    return np.where(condition, x, y), (
         None,
         lambda g: g * condition,
         lambda g: g * np.logical_not(condition),
@@ -121,6 +122,7 @@ def matmul(x, y):
     x_shape, y_shape = x.shape, y.shape
     if not x_shape or not y_shape or x_shape[-1] != y_shape[-2 if len(y_shape) > 1 else 0]:
         raise ValueError(f"matmul: x has shape {x_shape} and y {y_shape}; the last axis of x must match y's rows")
+    product = kernels.of(x, y).matmul.product
     rows = x[None, :] if len(x_shape) == 1 else x
     columns = y[:, None] if len(y_shape) == 1 else y
 

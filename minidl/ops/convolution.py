@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from minidl import kernels
 from minidl.graph import Joint
-from minidl.kernels.numpy import conv
 from minidl.ops.arguments import checked_padding, pair
 from minidl.tensor import differentiable
 
@@ -80,6 +80,7 @@ def conv2d(x, w, b=None, *, stride=1, padding=0):
             raise ValueError(f"conv2d: w's window is {size}, larger than x with shape {shape} padded by {padding}")
 
     def gradients(g, needed):
+        conv = kernels.of(x, w, g).conv
         of_x, of_w, of_b = (*needed, False)[:3]
         gx = gw = None
         if of_x and of_w:
@@ -90,7 +91,7 @@ def conv2d(x, w, b=None, *, stride=1, padding=0):
             gw = conv.weight_gradient(x, g, size, stride, padding)
         return gx, gw, conv.bias_gradient(g) if of_b else None
 
-    return conv.affine(x, w, b, stride, padding), Joint(gradients)
+    return kernels.of(x, w).conv.affine(x, w, b, stride, padding), Joint(gradients)
 
 
 @differentiable
@@ -151,7 +152,7 @@ def conv_transpose2d(x, w, b=None, *, stride=1, padding=0, output_padding=0):
     if min(extents) < 1:
         raise ValueError(f"{who}: padding {padding} leaves nothing of the output for x with shape {x.shape}")
 
-    v = w.swapaxes(2, 3)
+    conv, v = kernels.of(x, w).conv, w.swapaxes(2, 3)
     y = conv.input_gradient(x, v, (len(x), *extents, w.shape[3]), stride, padding)
     return _with_bias(y, b), (
         lambda g: conv.forward(g, v, stride, padding),

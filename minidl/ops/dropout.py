@@ -1,7 +1,9 @@
 """Dropout as ops: the mask is drawn here and used again by the derivative.
 
-Random numbers are drawn with NumPy and depend on the generator, the shape and p alone, so a mask is the same for every
-dtype and on every device.
+A mask depends on the generator, the shape, p and the kind of device: it is the same for every dtype, and the same again
+from the same seed and in a training that is resumed; but it is another on a GPU than on the CPU. On the CPU all random
+numbers are NumPy's. A GPU would wait for them longer than it computes: there the generator gives one number, the key of
+a random stream (Philox), from which the kernels compute each coin where they need it, in the derivative too.
 """
 
 from __future__ import annotations
@@ -10,9 +12,10 @@ import math
 
 import numpy as np
 
-from minidl.backend import array_module, default_generator
-from minidl.kernels.numpy.blocks import combine, elementwise
-from minidl.kernels.numpy.dropout import kept
+from minidl import kernels
+from minidl.backend import default_generator
+from minidl.kernels.numpy.blocks import combine
+from minidl.kernels.numpy.dropout import floating
 from minidl.ops.activations import SELU_ALPHA, SELU_SCALE
 from minidl.ops.arguments import number
 from minidl.tensor import differentiable
@@ -46,16 +49,14 @@ def dropout(x, p=0.5, *, scaling="inverted", shared=(), generator=None):
         raise ValueError(f"dropout: shared is {shared}, expected axes of x, which has {x.ndim}")
     shape = tuple(1 if axis in shared else extent for axis, extent in enumerate(x.shape))
     scale = 1 / (1 - p) if scaling == "inverted" and p < 1 else 1
-    mask = array_module(x).asarray(kept(shape, p, generator or default_generator()))
-    dtype = _floating(x)
-    if shared:  # few values for many elements
-        mask = mask.astype(dtype) * dtype.type(scale)
+    generator = generator or default_generator()
+    kernel = kernels.of(x).dropout
+    if shared:  # few coins for many elements
+        dtype = floating(x)
+        mask = kernel.kept(shape, p, generator, x).astype(dtype) * dtype.type(scale)
         return combine(np.multiply, x, mask), lambda g: combine(np.multiply, g, mask)
-
-    def formula(x, mask):
-        return x * mask * dtype.type(scale)
-
-    return elementwise(formula, x, mask), lambda g: elementwise(formula, g, mask)
+    coins = kernel.coins(shape, p, generator, x)
+    return kernel.drop(x, coins, scale), lambda g: kernel.drop(g, coins, scale)
 
 
 @differentiable
@@ -77,12 +78,9 @@ def gaussian_dropout(x, sigma, mu=1.0, *, generator=None):
     N §1.1.4; Srivastava et al. 2014, §10.
     """
     sigma, mu = number(sigma, "gaussian_dropout", "sigma"), number(mu, "gaussian_dropout", "mu", "(-inf, inf)")
-    noise = (generator or default_generator()).standard_normal(x.shape, dtype=np.float32)
-    mask = noise.astype(_floating(x), copy=False)
-    mask *= sigma
-    mask += mu
-    mask = array_module(x).asarray(mask)
-    return combine(np.multiply, x, mask), lambda g: combine(np.multiply, g, mask)
+    kernel = kernels.of(x).dropout
+    noise = kernel.noise(x.shape, mu, sigma, generator or default_generator(), x)
+    return kernel.multiply(x, noise), lambda g: kernel.multiply(g, noise)
 
 
 @differentiable
@@ -113,12 +111,11 @@ def alpha_dropout(x, p=0.5, *, generator=None):
     Klambauer et al. 2017. N §1.1.4 sets dropped values to −α: it leaves out λ and the affine map.
     """
     p = number(p, "alpha_dropout", "p", "[0, 1)")
-    d = array_module(x).asarray(kept(x.shape, p, generator or default_generator()))
+    kernel = kernels.of(x).dropout
+    coins = kernel.coins(x.shape, p, generator or default_generator(), x)
     a = 1 / math.sqrt((1 - p) * (1 + p * SATURATION**2))
     b = -a * p * SATURATION
-    saturation = _floating(x).type(SATURATION)
-    y = elementwise(lambda x, d: a * (x * d + saturation * ~d) + b, x, d)
-    return y, lambda g: elementwise(lambda g, d: a * (g * d), g, d)
+    return kernel.saturate(x, coins, a, SATURATION, b), lambda g: kernel.drop(g, coins, a)
 
 
 def checked_dropout(p, scaling, who):
@@ -126,8 +123,3 @@ def checked_dropout(p, scaling, who):
     if scaling not in ("inverted", "eval"):
         raise ValueError(f"{who}: scaling is {scaling!r}, expected 'inverted' or 'eval'")
     return number(p, who, "p", "[0, 1]"), scaling
-
-
-def _floating(x):
-    """Return the dtype of a mask for x: that of x, unless x holds integers."""
-    return np.result_type(x.dtype, np.float32)

@@ -31,19 +31,19 @@ def sqrt(x):
 @differentiable
 def sin(x):
     """Return sin x."""
-    return np.sin(x), lambda g: g * np.cos(x)
+    return apply(np.sin, x), lambda g: elementwise(lambda g, x: g * np.cos(x), g, x)
 
 
 @differentiable
 def cos(x):
     """Return cos x."""
-    return np.cos(x), lambda g: -g * np.sin(x)
+    return apply(np.cos, x), lambda g: elementwise(lambda g, x: -g * np.sin(x), g, x)
 
 
 @differentiable
 def arctan(x):
     """Return arctan x, in (−π/2, π/2)."""
-    return np.arctan(x), lambda g: g / (1 + x * x)
+    return apply(np.arctan, x), lambda g: elementwise(lambda g, x: g / (1 + x * x), g, x)
 
 
 @differentiable

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from minidl.backend import array_module
+from minidl import kernels
+from minidl.backend import array_module, asarray_like
+from minidl.forward import value
 from minidl.tensor import differentiable
 
 REDUCTIONS = ("mean", "sum", "none")
@@ -33,38 +35,18 @@ def cross_entropy(logits, labels, label_smoothing=0.0, *, reduction="mean"):
     Raises
     ------
     ValueError, TypeError
-        Wrong shapes, an empty batch, labels that are neither integers nor shares, or out of range.
+        Wrong shapes, an empty batch, labels that are neither integers nor shares, or out of range. To look at labels
+        that lie on a GPU already would mean to wait for it: there a sample whose label is out of range has the loss
+        and the gradient NaN.
     """
-    xp = array_module(logits)
-    labels = xp.asarray(labels)
-    shares = check_labels(logits, labels, "cross_entropy", "logits")
+    labels = checked_labels(logits, labels, "cross_entropy", "logits")
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"cross_entropy: label_smoothing is {label_smoothing}, expected a number in [0, 1]")
-    count, classes = logits.shape
-    rows = xp.arange(count)
-
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    if shares:
-        labels = labels.astype(logits.dtype, copy=False)
-        expected = (labels * xp.where(labels > 0, shifted, 0)).sum(axis=1)  # a share of 0 also of −∞
-    else:
-        expected = shifted[rows, labels]  # Σⱼ qᵢⱼ xᵢⱼ, up to the shift
-    if label_smoothing:
-        expected = (1 - label_smoothing) * expected + label_smoothing * shifted.mean(axis=1)
-    powers = np.exp(shifted, out=shifted)  # in the memory of `shifted`, which nobody needs any more
-    total = powers.sum(axis=1)
-    losses = np.log(total) - expected
+    kernel = kernels.of(logits).losses
+    losses, saved = kernel.cross_entropy(logits, labels, label_smoothing)
 
     def derivative(g):
-        g = _per_sample(g, count, reduction)
-        gradient = powers * (g / total)[:, None]  # g · softmax
-        if shares:
-            gradient -= ((1 - label_smoothing) * g)[..., None] * labels
-        else:
-            gradient[rows, labels] -= (1 - label_smoothing) * g
-        if label_smoothing:
-            gradient -= (label_smoothing / classes * g)[..., None]
-        return gradient
+        return kernel.cross_entropy_gradient(_per_sample(g, len(labels), reduction), saved)
 
     return _reduce(losses, reduction, "cross_entropy"), derivative
 
@@ -106,31 +88,38 @@ def _per_sample(g, count, reduction):
     return g / count if reduction == "mean" else g
 
 
-def check_labels(outputs, labels, who, name="outputs"):
-    """Raise, in the name of `who`, unless the labels fit the outputs; return whether they are shares of the classes."""
+def checked_labels(outputs, labels, who, name="outputs"):
+    """Return the labels as an array beside the outputs; raise, in the name of `who`, unless they fit them.
+
+    They have one axis if they are class indices, and two if they are shares of the classes. Of labels on a GPU, the
+    shape and the dtype are checked, and not the values, for which the host would have to wait.
+    """
+    on_host = array_module(labels) is np
+    labels = np.asarray(labels) if on_host else labels
     if outputs.ndim != 2:
         raise ValueError(f"{who}: {name} have shape {outputs.shape}, expected (samples, classes)")
     if outputs.dtype.kind != "f":
         raise TypeError(f"{who}: {name} have dtype {outputs.dtype}, expected floating-point numbers")
-    if labels.ndim == 2 and labels.shape == outputs.shape and labels.dtype.kind == "f":
-        _check_shares(labels, who)
-        return True
-    if labels.shape != outputs.shape[:1]:
+    shares = labels.ndim == 2 and labels.shape == outputs.shape and labels.dtype.kind == "f"
+    if not shares and labels.shape != outputs.shape[:1]:
         raise ValueError(f"{who}: labels have shape {labels.shape}, expected {outputs.shape[:1]}")
     if labels.size == 0:
         raise ValueError(f"{who}: the batch is empty")
-    if labels.dtype.kind not in "iu":
+    if not shares and labels.dtype.kind not in "iu":
         raise TypeError(f"{who}: labels have dtype {labels.dtype}, expected integer class indices")
+    if on_host:
+        _check_shares(labels, who) if shares else _check_classes(labels, outputs.shape[1], who)
+    return asarray_like(labels, value(outputs))
+
+
+def _check_classes(labels, classes, who):
     low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= outputs.shape[1]:
+    if low < 0 or high >= classes:
         wrong = low if low < 0 else high
-        raise ValueError(f"{who}: labels contain {wrong}, expected class indices 0 to {outputs.shape[1] - 1}")
-    return False
+        raise ValueError(f"{who}: labels contain {wrong}, expected class indices 0 to {classes - 1}")
 
 
 def _check_shares(labels, who):
-    if labels.size == 0:
-        raise ValueError(f"{who}: the batch is empty")
     off = float(abs(labels.sum(axis=1) - 1).max())
     if not (float(labels.min()) >= 0 and off <= 1e-3):  # NaN too
         raise ValueError(f"{who}: labels are shares of the classes, expected none negative and 1 in sum")

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
+from minidl import kernels
 from minidl.graph import Joint
-from minidl.kernels.numpy import norm
 from minidl.ops.arguments import number
 from minidl.ops.reductions import checked_axes, total
 from minidl.tensor import differentiable
@@ -29,7 +29,7 @@ def _along_rows(mean, x, axes):
 
 
 @differentiable
-def batch_norm(x, gamma, beta, *, eps=1e-5, running=None, observe=None):
+def batch_norm(x, gamma, beta, *, eps=1e-5, running=None, observe=None, relu=False):
     r"""Normalize each channel over the batch (and the image), then scale and shift it.
 
     .. math:: y = \gamma\,\hat x + \beta, \qquad \hat x = \frac{x-\mu_B}{\sqrt{\sigma_B^2+\epsilon}}
@@ -40,7 +40,8 @@ def batch_norm(x, gamma, beta, *, eps=1e-5, running=None, observe=None):
     .. math:: \frac{\partial L}{\partial x} = s\,\big(g - \overline{g} - \hat x\,\overline{g \hat x}\big),
               \quad \frac{\partial L}{\partial \gamma} = \sum g \hat x, \quad \frac{\partial L}{\partial \beta} = \sum g
 
-    where the bar is the mean over the batch.
+    where the bar is the mean over the batch. With `relu` y is the positive part of that, :math:`\max(0,
+    \gamma\,\hat x + \beta)`, and g counts where y is positive.
 
     Parameters
     ----------
@@ -52,6 +53,8 @@ def batch_norm(x, gamma, beta, *, eps=1e-5, running=None, observe=None):
         Evaluation: use these two arrays of shape (C,) instead of the batch's; they count as constants.
     observe : callable, optional
         Called with the batch's mean and biased variance, from which a layer updates its running values.
+    relu : bool, default False
+        Whether a ReLU follows: the same as `ops.relu` of the result, without a pass over the memory of its own.
 
     Raises
     ------
@@ -71,31 +74,11 @@ def batch_norm(x, gamma, beta, *, eps=1e-5, running=None, observe=None):
     if x.size == 0:
         raise ValueError(f"batch_norm: x has shape {x.shape}: the batch is empty")
     x = x.astype(np.result_type(x.dtype, gamma.dtype, beta.dtype), copy=False)
-    count = x.size // x.shape[-1]
-    if running is None:
-        center, rest, variance = norm.moments(x)
-        if observe is not None:
-            mean = rest if center is None else center + rest
-            observe(mean.astype(x.dtype), variance.astype(x.dtype))
-    else:
-        mean, variance = running
-        center, rest = norm.split(mean, variance, x.dtype)
-    inverse_deviation = 1 / np.sqrt(variance + eps)
-    scale = gamma * inverse_deviation
-
-    def derivatives(g, needed):
-        by_x = by_gamma = by_beta = None
-        if running is None or needed[1] or needed[2]:
-            by_beta, sum_gd = norm.gradient_sums(g, x, center, rest)
-            by_gamma = sum_gd * inverse_deviation
-        if needed[0] and running is None:
-            slope = by_gamma / count * inverse_deviation
-            by_x = norm.centered_gradient(g, x, center, rest, scale, by_beta / count, slope)
-        elif needed[0]:
-            by_x = norm.scaled(g, scale)
-        return by_x, by_gamma, by_beta
-
-    return norm.affine(x, center, rest, scale, beta), Joint(derivatives)
+    norm = kernels.of(x, gamma, beta).norm
+    y, mean, variance, saved = norm.forward(x, gamma, beta, eps, running, relu)
+    if running is None and observe is not None:
+        observe(mean, variance)
+    return y, Joint(lambda g, needed: norm.gradients(g, saved, needed))
 
 
 @differentiable
@@ -152,6 +135,7 @@ def standardize(x, axes, *, eps=1e-5, eps_inside=True):
             slope, g, axes
         )
 
+    norm = kernels.of(x).norm
     by_samples = norm.by_samples if 0 not in axes else lambda function, *arrays: function(*arrays)
     x_hat, s, deviation = by_samples(forward, x)
     return x_hat, lambda g: by_samples(lambda *arrays: (backward(*arrays),), g, x_hat, s, deviation)[0]

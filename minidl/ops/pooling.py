@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minidl.kernels.numpy import pool
+from minidl import kernels
 from minidl.ops.arguments import pair
 from minidl.tensor import differentiable
 
@@ -31,7 +31,7 @@ def max_pool2d(x, size, stride=None):
         Default: the size, so that windows do not overlap.
     """
     size, stride = _windows(x, size, stride, "max_pool2d")
-    shape = x.shape
+    pool, shape = kernels.of(x).pool, x.shape
     y, places = pool.max_forward(x, size, stride)
     return y, lambda g: pool.max_gradient(g, places, shape, size, stride)
 
@@ -49,7 +49,7 @@ def avg_pool2d(x, size, stride=None):
         Default: the size, so that windows do not overlap.
     """
     size, stride = _windows(x, size, stride, "avg_pool2d")
-    shape = x.shape
+    pool, shape = kernels.of(x).pool, x.shape
     return pool.average_forward(x, size, stride), lambda g: pool.average_gradient(g, shape, size, stride)
 
 
@@ -68,5 +68,5 @@ def windows2d(x, size, stride=None):
         Default: the size, so that windows do not overlap.
     """
     size, stride = _windows(x, size, stride, "windows2d")
-    shape = x.shape
+    pool, shape = kernels.of(x).pool, x.shape
     return pool.windows_forward(x, size, stride), lambda g: pool.windows_gradient(g, shape, size, stride)

@@ -45,7 +45,7 @@ def getitem(x, index):
     def derivative(g):
         gradient = zeros(shape, like=g)
         if any(_may_repeat(part) for part in parts):
-            np.add.at(gradient, parts, g)
+            blocks.add_at(gradient, parts, g)
         else:
             gradient[parts] = g
         return gradient

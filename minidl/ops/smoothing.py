@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from minidl import kernels
 from minidl.backend import array_module
 from minidl.forward import value
-from minidl.kernels.numpy import diffusion, smoothing
+from minidl.kernels.numpy import diffusion
 from minidl.ops.arguments import number, positive_integer
 from minidl.tensor import differentiable
 
@@ -28,7 +31,8 @@ def residual_smoothing(d, scale, steepness=1.0, *, differentiate_diffusivity=Fal
     d : (N, M)
         Residuals, such as :math:`|h(x) - y|` for the outputs h and the one-hot target y; M is at least 2.
     scale : float in [0, 1]
-        s, which bounds the diffusivity; 0 leaves d as it is. Annealed during training.
+        s, which bounds the diffusivity; 0 leaves d as it is. Annealed during training. It may be an array of shape ()
+        on the GPU where d lies, which is read when the kernel runs, and not checked.
     steepness : float, default 1
         α, at least 0. With 0, all of :math:`\kappa` is s / 2: the global form. Otherwise it is the local one.
     differentiate_diffusivity : bool, default False
@@ -49,9 +53,11 @@ def residual_smoothing(d, scale, steepness=1.0, *, differentiate_diffusivity=Fal
         raise ValueError(f"residual_smoothing: d has shape {d.shape}, expected (samples, values)")
     if d.shape[1] < 2:
         raise ValueError(f"residual_smoothing: d has shape {d.shape}: a sample needs at least 2 values, to be smoothed")
-    scale = number(scale, "residual_smoothing", "scale", "[0, 1]")
+    if array_module(scale) is np:
+        scale = number(scale, "residual_smoothing", "scale", "[0, 1]")
     steepness = number(steepness, "residual_smoothing", "steepness")
     settings = scale, steepness, not differentiate_diffusivity
+    smoothing = kernels.of(d).smoothing
     return smoothing.forward(d, *settings), lambda g: smoothing.gradient(g, d, *settings)
 
 
@@ -74,7 +80,7 @@ def diffuse2d(u, kappa, steps=1):
     u : (N, H, W, C)
     kappa : float, or an array that broadcasts to the shape of u
         κ, the diffusivity, in [0, 1/4]: beyond that explicit steps are not stable. A constant one keeps the sum of an
-        image; with any, its extremes do not grow.
+        image; with any, its extremes do not grow. The values of an array on a GPU are not checked.
     steps : int, default 1
         How many steps; κ is the same in all of them.
 
@@ -89,11 +95,12 @@ def diffuse2d(u, kappa, steps=1):
     """
     if u.ndim != 4:
         raise ValueError(f"diffuse2d: u has shape {u.shape}, expected (N, H, W, C)")
-    real = array_module(u).asarray(value(kappa)).real
+    on_host = array_module(value(kappa)) is np
+    real = (np.asarray(value(kappa)) if on_host else value(kappa)).real
     if real.ndim > 4 or any(n not in (1, m) for n, m in zip(real.shape[::-1], u.shape[::-1], strict=False)):
         raise ValueError(f"diffuse2d: kappa has shape {real.shape}, which does not broadcast to u's, {u.shape}")
     steps = positive_integer(steps, "diffuse2d", "steps")
-    if not ((real >= 0) & (real <= 0.25)).all():  # NaN too
+    if on_host and not ((real >= 0) & (real <= 0.25)).all():  # NaN too
         raise ValueError(
             f"diffuse2d: kappa has values from {real.min()} to {real.max()}, expected all in [0, 1/4], where the steps "
             "are stable"

@@ -141,6 +141,75 @@ def test_a_nan_stays_in_its_channel(rng):
         np.testing.assert_allclose(result[..., [0, 2]], other[..., [0, 2]], rtol=1e-4, atol=1e-4)
 
 
+# ---------------------------------------------------------------- with a ReLU
+
+
+def with_relu(fused, x, gamma, beta, g, running):
+    """Return the output and all gradients of batch norm and ReLU."""
+    tensors = [ml.Tensor(array, requires_grad=True) for array in (x, gamma, beta)]
+    if fused:
+        y = ops.batch_norm(*tensors, eps=EPS, running=running, relu=True)
+    else:
+        y = ops.relu(ops.batch_norm(*tensors, eps=EPS, running=running))
+    y.backward(g)
+    return y.numpy(), *(tensor.grad for tensor in tensors)
+
+
+def compare_relu(arrays, running):
+    fused, composed = (with_relu(fused, *arrays, running) for fused in (True, False))
+    for result, other in zip(fused, composed, strict=True):
+        assert result.dtype == other.dtype
+        np.testing.assert_array_equal(result, other)
+    return fused
+
+
+@pytest.mark.usefixtures("small_blocks")
+@given(shape=shapes, far=st.booleans(), evaluation=st.booleans(), spread=st.booleans(), seed=st.integers(0, 2**31))
+def test_a_fused_relu_is_the_same_as_one_behind_block_by_block(shape, far, evaluation, spread, seed):
+    rng = np.random.default_rng(seed)
+    arrays = problem(rng, shape, np.float64, 100.0 if far else 1.0)
+    running = (arrays[0].reshape(-1, shape[-1])[0].copy(), rng.uniform(0.5, 2, shape[-1])) if evaluation else None
+    if spread:
+        arrays = [np.moveaxis(np.ascontiguousarray(np.moveaxis(array, -1, 0)), 0, -1) for array in arrays]
+    compare_relu(arrays, running)
+
+
+@pytest.mark.parametrize("evaluation", [False, True])
+@pytest.mark.parametrize("shape", [(64, 32, 32, 16), (7, 3), (4096, 150)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_fused_relu_is_the_same_as_one_behind(shape, dtype, evaluation, rng):
+    arrays = problem(rng, shape, dtype)
+    running = (arrays[1], arrays[1] ** 2 + 1) if evaluation else None
+    y, by_x, *_ = compare_relu(arrays, running)
+    assert 0 < (y == 0).mean() < 1
+    assert by_x.any()
+
+
+@pytest.mark.parametrize("shape", [(64, 8, 8, 4), (6, 4)])
+@pytest.mark.parametrize("needed", [(True, False, False), (False, True, False), (False, False, True)])
+@pytest.mark.parametrize("evaluation", [False, True])
+def test_with_a_relu_each_gradient_is_the_same_alone(shape, needed, evaluation, rng):
+    x, gamma, beta, g = problem(rng, shape, np.float32)
+    running = (gamma, gamma**2 + 1) if evaluation else None
+    expected = with_relu(True, x, gamma, beta, g, running)[1:]
+    tensors = [ml.Tensor(array, requires_grad=need) for array, need in zip((x, gamma, beta), needed, strict=True)]
+    ops.batch_norm(*tensors, eps=EPS, running=running, relu=True).backward(g)
+    for tensor, need, other in zip(tensors, needed, expected, strict=True):
+        if need:
+            np.testing.assert_allclose(tensor.grad, other, rtol=1e-6)
+        else:
+            assert tensor.grad is None
+
+
+def test_a_nan_stays_one_behind_the_relu(rng):
+    for shape in (8, 3), (64, 16, 16, 3):
+        x, gamma, beta, g = problem(rng, shape, np.float32)
+        x[3, ..., 1] = np.nan
+        y, by_x, *_ = with_relu(True, x, gamma, beta, g, None)
+        assert np.isnan(y[..., 1]).all()
+        assert np.isfinite(by_x[..., [0, 2]]).all()
+
+
 # ---------------------------------------------------------------- standardize
 
 

@@ -60,8 +60,8 @@ def test_summary(size, sizes):
         assert shapes[f"block{block}.layer16.conv2"] == (side, side, 12)
     assert shapes["norm"] == (sizes[2], sizes[2], 342)
     assert (shapes["pool"], shapes["dense"]) == ((342,), (10,))
-    # the first convolution, 48 layers of 8, two transitions of 5, and norm, relu, pool and dense
-    assert len(summary.rows) == 1 + 48 * 8 + 2 * 5 + 4
+    # the first convolution, 48 layers of 6, two transitions of 4, and norm, pool and dense
+    assert len(summary.rows) == 1 + 48 * 6 + 2 * 4 + 3
     assert sum(row.kind in ("Conv2d", "Dense") for row in summary.rows) == 100
     assert sum(row.parameters for row in summary.rows) == summary.parameters == paper_count(100, 12, channels=1)
 

@@ -40,10 +40,10 @@ def test_summary(size, sizes):
     shapes = {row.name: row.output_shape for row in summary.rows}
     for stage, (side, width) in enumerate(zip(sizes, (16, 32, 64), strict=True), 1):
         for block in 1, 2, 3:
-            assert shapes[f"stage{stage}.block{block}.relu2"] == (side, side, width)
+            assert shapes[f"stage{stage}.block{block}.relu"] == (side, side, width)
     assert (shapes["pool"], shapes["dense"]) == ((64,), (10,))
-    # first layers 3, nine blocks of 7 (two convolutions, norms, ReLUs, and the shortcut), pool and dense
-    assert len(summary.rows) == 3 + 9 * 7 + 2
+    # first layers 2, nine blocks of 6 (two convolutions and norms, the shortcut and the ReLU), pool and dense
+    assert len(summary.rows) == 2 + 9 * 6 + 2
     assert sum(row.kind == "Conv2d" for row in summary.rows) == 19
     assert sum(row.parameters for row in summary.rows) == summary.parameters == paper_count(3, channels=1)
 

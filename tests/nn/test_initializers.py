@@ -261,6 +261,14 @@ def test_modules_of_ones_own_and_activations_of_ones_own():
     assert (model[0].offset.data == 9).all()
 
 
+def test_the_relu_of_a_batch_norm_counts_as_the_activation_behind():
+    for norm, gain in (nn.BatchNorm(60, relu=True), 2), (nn.BatchNorm(60), 1):
+        model = spoiled(nn.Sequential(nn.Dense(80, 60), norm, nn.Dense(60, 50)))
+        nn.initialize(model, np.random.default_rng(0))
+        is_drawn(model[0], gain, 80)
+        is_drawn(model[2], 1, 60)
+
+
 def test_layers_inside_wrappers_are_found_and_the_wrappers_follow():
     model = nn.Sequential(
         nn.SpectralNorm(nn.Dense(80, 60)),

@@ -200,6 +200,20 @@ def test_batch_norm_evaluates_with_its_running_values(rng):
     np.testing.assert_allclose(layer(x).data, expected, rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_batch_norm_with_relu_is_batch_norm_with_a_relu_behind(training, rng):
+    x, g = images(rng), rng.standard_normal((4, 5, 4, 6))
+    fused, plain = nn.BatchNorm(6, relu=True), nn.BatchNorm(6)
+    plain.load_state_dict(randomized(fused, rng).state_dict())
+    plain.astype(np.float64).load_state_dict(fused.state_dict())
+    y, z = fused.train(training)(x), nn.Sequential(plain.train(training), nn.ReLU())(x)
+    y.backward(g)
+    z.backward(g)
+    np.testing.assert_array_equal(y.data, z.data)
+    np.testing.assert_array_equal(fused.gamma.grad, plain.gamma.grad)
+    assert same(fused.state_dict(), plain.state_dict())
+
+
 @pytest.mark.parametrize("name", WITH_RUNNING_VALUES)
 def test_momentum_0_forgets_the_batch_and_1_forgets_the_rest(name, rng):
     make = {"batch": nn.BatchNorm, "switchable": nn.SwitchableNorm}[name]
@@ -317,13 +331,16 @@ def test_bad_input_is_a_clear_error(make, message):
         make()
 
 
-def test_settings_that_are_no_numbers_are_a_type_error():
+def test_settings_of_another_type_are_a_type_error():
     with pytest.raises(TypeError, match="LayerNorm: eps is 'small', expected a number"):
         nn.LayerNorm(3, eps="small")
+    with pytest.raises(TypeError, match="BatchNorm: relu is 'yes', expected True or False"):
+        nn.BatchNorm(3, relu="yes")
 
 
 def test_printed_forms_show_the_settings():
     assert repr(nn.BatchNorm(6)) == "BatchNorm(6, momentum=0.1, eps=1e-05)"
+    assert repr(nn.BatchNorm(6, relu=True)) == "BatchNorm(6, momentum=0.1, eps=1e-05, relu=True)"
     assert repr(nn.SwitchableNorm(6, 0.3)) == "SwitchableNorm(6, momentum=0.3, eps=1e-05)"
     assert repr(nn.LayerNorm(6)) == "LayerNorm(6, eps=1e-05)"
     assert repr(nn.GroupNorm(2, 6)) == "GroupNorm(2, 6, eps=1e-05)"

@@ -7,6 +7,7 @@ import numpy as np
 from hypothesis.extra.numpy import mutually_broadcastable_shapes
 
 from minidl import ops
+from minidl.backend import asarray
 
 from op_cases.samples import Case, Sample, away_from, distinct, shape
 
@@ -55,7 +56,7 @@ def where(data, rng):
     shapes = data.draw(mutually_broadcastable_shapes(num_shapes=3, max_dims=3, max_side=3)).input_shapes
     condition = rng.random(shapes[0]) < 0.5
     x, y = (rng.standard_normal(s) for s in shapes[1:])
-    return Sample(lambda a, b: ops.where(condition, a, b), (x, y))
+    return Sample(lambda a, b: ops.where(asarray(condition), a, b), (x, y))
 
 
 def leaky_relu(data, rng):

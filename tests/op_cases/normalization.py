@@ -6,6 +6,7 @@ import hypothesis.strategies as st
 import numpy as np
 
 from minidl import ops
+from minidl.backend import asarray
 
 from op_cases.samples import Case, Sample
 
@@ -18,8 +19,17 @@ def batch_norm(data, rng):
         running = rng.standard_normal(channels), rng.uniform(0.5, 2, channels)
     else:
         running = None
-    call = lambda *a: ops.batch_norm(*a, eps=1e-3, running=running)
-    return Sample(call, (x, rng.standard_normal(channels), rng.standard_normal(channels)))
+    settings = {"eps": 1e-3, "running": running}
+    gamma, beta = rng.standard_normal(channels), rng.standard_normal(channels)
+    relu = data.draw(st.booleans())
+    while relu and np.abs(ops.batch_norm(x, gamma, beta, **settings).data).min() < 0.01:  # close to the kink
+        beta = rng.standard_normal(channels)
+
+    def call(*inputs):
+        here = None if running is None else tuple(map(asarray, running))
+        return ops.batch_norm(*inputs, eps=1e-3, running=here, relu=relu)
+
+    return Sample(call, (x, gamma, beta))
 
 
 def standardize(data, rng):
@@ -36,7 +46,11 @@ def spectral_normalize(data, rng):
     v, _, u = np.linalg.svd(w.reshape(-1, size[-1]), full_matrices=False)
     u, v = (x + 0.2 * rng.uniform(-1, 1, x.shape) for x in (u[0], v[:, 0]))
     sign = data.draw(st.sampled_from([1, 1, -1]))  # vectors that give no positive norm divide by 1
-    return Sample(lambda w: ops.spectral_normalize(w, u.astype(w.dtype), sign * v.astype(w.dtype)), (w,))
+
+    def call(w):
+        return ops.spectral_normalize(w, asarray(u.astype(w.dtype)), asarray(sign * v.astype(w.dtype)))
+
+    return Sample(call, (w,))
 
 
 CASES: dict[str, Case] = {

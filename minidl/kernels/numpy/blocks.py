@@ -2,11 +2,12 @@
 
 NumPy computes a formula one operation after the other, each over the whole array: g * (y > 0) writes the truth values
 to memory and reads them back. Over a block, what lies between the operations stays in the cache, and the blocks are
-shared among the threads. Small arrays, and others than NumPy's, are handed to the formulas as they are.
+shared among the threads. Small arrays are handed to the formulas as they are, and those of CuPy's to `cuda/blocks.py`.
 """
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -31,14 +32,16 @@ def elementwise(formula: Callable[..., Any], *arrays: Any) -> Any:
         Takes arrays of one shape, or corresponding parts of them, and returns an array of that shape.
     *arrays : arrays of one shape
     """
-    if not _large(arrays, 2 * BLOCK):
+    if type(arrays[0]) is not np.ndarray:
+        return _elsewhere("elementwise", formula, *arrays)
+    if arrays[0].size < 2 * BLOCK or not _alike(arrays):
         return formula(*arrays)
     return _block_by_block(formula, _lines(arrays), arrays[0].shape)
 
 
 def samples(formula: Callable[..., Any], *arrays: Any) -> Any:
     """Return formula(*arrays) for a formula of corresponding entries along the first axis, such as softmax of rows."""
-    if not _large(arrays, 2 * BLOCK):
+    if arrays[0].size < 2 * BLOCK or not _alike(arrays):
         return formula(*arrays)
     return _block_by_block(formula, arrays, arrays[0].shape)
 
@@ -53,7 +56,9 @@ def apply(function: Callable[..., Any], *arrays: Any) -> Any:
         `out`, an array for the result or None.
     *arrays : arrays of one shape
     """
-    if not _large(arrays, BLOCK // 4):
+    if type(arrays[0]) is not np.ndarray:
+        return _elsewhere("apply", function, *arrays)
+    if arrays[0].size < BLOCK // 4 or not _alike(arrays):
         return function(*arrays)
     return _part_by_part(function, _lines(arrays), arrays[0].shape)
 
@@ -80,8 +85,10 @@ def combine(function: Callable[..., Any], x: Any, y: Any) -> Any:
 
 def concatenate(arrays: Sequence[Any], axis: int) -> Any:
     """Return the arrays joined along an axis."""
-    if any(type(x) is not np.ndarray for x in arrays) or sum(x.size for x in arrays) < BLOCK // 4:
-        return array_module(arrays[0]).concatenate(arrays, axis=axis)
+    if any(type(x) is not np.ndarray for x in arrays):
+        return (_twin(arrays[0]) or array_module(arrays[0])).concatenate(arrays, axis=axis)
+    if sum(x.size for x in arrays) < BLOCK // 4:
+        return np.concatenate(arrays, axis=axis)
     axis %= arrays[0].ndim
     shape = list(arrays[0].shape)
     shape[axis] = sum(x.shape[axis] for x in arrays)
@@ -97,6 +104,8 @@ def concatenate(arrays: Sequence[Any], axis: int) -> Any:
 def pad(x: Any, widths: Sequence[tuple[int, int]], value: float) -> Any:
     """Return x surrounded by a constant, with so many elements before and after it along each axis."""
     shape = tuple(before + size + after for (before, after), size in zip(widths, x.shape, strict=True))
+    if type(x) is not np.ndarray and (twin := _twin(x)):
+        return twin.pad(x, widths, value)
     if type(x) is not np.ndarray or x.size < BLOCK // 4:
         return array_module(x).pad(x, widths, constant_values=value)
     padded = buffers.empty(shape, x)
@@ -110,10 +119,42 @@ def copy(x: Any) -> Any:
     return apply(np.positive, x) if type(x) is np.ndarray and x.dtype.kind in "fiu" else x.copy()
 
 
-def _large(arrays: tuple[Any, ...], size: int) -> bool:
-    """Say whether blocks are worth it: large arrays of NumPy's, of one shape."""
-    first = arrays[0]
-    return first.size >= size and all(type(x) is np.ndarray and x.shape == first.shape for x in arrays)
+def gather(parts: Sequence[Any], sizes: Sequence[int], like: Any) -> Any:
+    """Return arrays of these sizes joined into one vector like `like`; None stands for zeros."""
+    vector, start = array_module(like).empty_like(like), 0
+    for part, size in zip(parts, sizes, strict=True):
+        own = vector[start : start + size]
+        if part is None:
+            own[...] = 0
+        else:
+            own.reshape(part.shape)[...] = part
+        start += size
+    return vector
+
+
+def add_at(x: Any, index: Any, values: Any) -> None:
+    """Add values to the elements that an index names, to each as often as it is named."""
+    if type(x) is not np.ndarray and (twin := _twin(x)):
+        twin.add_at(x, index, values)
+    else:
+        np.add.at(x, index, values)
+
+
+def _twin(x: Any) -> Any:
+    """Return the module for arrays on the GPU if it serves this one, else None."""
+    module = importlib.import_module("minidl.kernels").of(x).blocks
+    return None if module.__name__ == __name__ else module
+
+
+def _elsewhere(name: str, formula: Callable[..., Any], *arrays: Any) -> Any:
+    """Return what a function's twin makes of arrays on the GPU; others are handed to the formula as they are."""
+    twin = _twin(arrays[0])
+    return getattr(twin, name)(formula, *arrays) if twin else formula(*arrays)
+
+
+def _alike(arrays: tuple[Any, ...]) -> bool:
+    """Say whether all are arrays of NumPy's and of one shape."""
+    return all(type(x) is np.ndarray and x.shape == arrays[0].shape for x in arrays)
 
 
 def _lines(arrays: tuple[Any, ...]) -> tuple[Any, ...]:
