@@ -3,6 +3,9 @@
 Coupled penalties are part of the loss, so what is clipped is the gradient of both, before the update sees it. (PyTorch
 clips before its optimizers add their weight decay, which is then not limited.) Decoupled penalties pull after the
 update and are not clipped.
+
+On a GPU the host does not wait to look at a gradient. One that is no number is not refused there: the weights become
+NaN, and so does the loss of the next step, which a `Trainer` notices.
 """
 
 from __future__ import annotations
@@ -12,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from minidl.backend import array_module
+from minidl.kernels.numpy.blocks import elementwise
 from minidl.ops.arguments import number
 
 
@@ -41,7 +46,7 @@ class ClipValue(Clip):
     Raises
     ------
     ArithmeticError
-        From `step`, if an element of g is NaN; nothing has moved then.
+        From `step`, if an element of g is NaN; nothing has moved then. Not on a GPU.
 
     Notes
     -----
@@ -52,8 +57,7 @@ class ClipValue(Clip):
         self.limit = number(limit, "ClipValue", "limit", "(0, inf)")
 
     def __call__(self, g: Any) -> Any:
-        nan = int(np.isnan(g).sum())
-        if nan:
+        if array_module(g) is np and (nan := int(np.isnan(g).sum())):
             raise ArithmeticError(f"ClipValue: {nan} of the {g.size} elements of the gradient are NaN")
         return np.clip(g, -self.limit, self.limit)
 
@@ -75,7 +79,7 @@ class ClipNorm(Clip):
     ------
     ArithmeticError
         From `step`, if an element of g is NaN or infinite, since the norm would spread it over all weights; nothing has
-        moved then.
+        moved then. Not on a GPU, where it does.
 
     Notes
     -----
@@ -86,6 +90,8 @@ class ClipNorm(Clip):
         self.limit = number(limit, "ClipNorm", "limit", "(0, inf)")
 
     def __call__(self, g: Any) -> Any:
+        if array_module(g) is not np:
+            return self._on_device(g)
         largest = float(np.abs(g).max())
         if not math.isfinite(largest):
             lost = int((~np.isfinite(g)).sum())
@@ -95,3 +101,15 @@ class ClipNorm(Clip):
         direction = g / largest  # ‖g‖ itself may overflow
         norm = math.sqrt(float(np.square(direction).sum(dtype=np.float64)))
         return g if norm <= self.limit / largest else direction * (self.limit / norm)
+
+    def _on_device(self, g: Any) -> Any:
+        """Return the same by arrays of shape () in place of numbers."""
+        limit, tiny = self.limit, np.finfo(g.dtype).tiny
+        largest = np.maximum(np.abs(g).max(), tiny)  # so that 0 is divided by something
+        squares = elementwise(lambda g, largest: np.square(g / largest), g, largest)
+        norm = np.sqrt(squares.sum(dtype=np.float64)).astype(g.dtype)
+
+        def clipped(g: Any, largest: Any, norm: Any) -> Any:
+            return np.where(norm <= limit / largest, g, g / largest * (limit / norm))
+
+        return elementwise(clipped, g, largest, norm)

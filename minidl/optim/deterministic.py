@@ -35,7 +35,7 @@ class DeterministicOptimizer(Optimizer):
                     f"{type(self).__name__}: penalty is {each!r}, expected one that is the same everywhere"
                 )
 
-    def step(self, closure: Callable[[], Any] | None = None) -> float:
+    def step(self, closure: Callable[[], Any] | None = None) -> float:  # type: ignore[override]  # never in a graph
         """Make a step.
 
         Parameters

@@ -130,16 +130,19 @@ class Nesterov(Optimizer):
         super().zero_grad()
         self._vector.look_ahead(self.beta * self.v)
 
-    def step(self, closure=None):
+    def step(self, closure=None, *, numbers=None):
         if closure is None and not self._vector.ahead:
             raise RuntimeError(
                 "Nesterov.step: the parameters are not at the look-ahead point, so the gradient is not the one needed; "
                 "call zero_grad right before the forward pass, not at the end of the step before"
             )
         try:
-            return super().step(closure)
+            return super().step(closure, numbers=numbers)
         finally:
             self._vector.settle()  # also when the closure fails
+
+    def not_stepped(self):
+        self._vector.recall()
 
     def update(self, W, g, lr, t):  # g was taken at W + βv
         self.v = self.beta * self.v - lr * g

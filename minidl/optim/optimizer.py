@@ -12,6 +12,7 @@ import numpy as np
 from minidl import buffers
 from minidl.backend import array_module, to_numpy
 from minidl.ops.arguments import number
+from minidl.optim import on_device
 from minidl.optim.clipping import Clip
 from minidl.optim.penalties import Penalty
 from minidl.optim.schedule import Schedule
@@ -108,7 +109,7 @@ class Optimizer:
         for tensor in self._vector.tensors:
             tensor.grad = None
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+    def step(self, closure: Callable[[], Any] | None = None, *, numbers: tuple[Any, Any] | None = None) -> Any:
         """End a step: replace the weights by what `update` makes of them and the gradients.
 
         Parameters
@@ -116,24 +117,65 @@ class Optimizer:
         closure : callable, optional
             Computes the loss, calls `backward` on it and returns it. `step` then begins the step too (`zero_grad`)
             and returns the loss.
+        numbers : pair of arrays, optional
+            Rate and number of the step, of shape () and in float64 on the GPU, in place of `rate` and `t`. They are
+            read there: a captured graph makes each step with what lies in them then. See `stepped`.
         """
         loss = None
         if closure is not None:
             self.zero_grad()
             loss = closure()
-        before, g, lr = self._vector.iterate, self._gradient(), self.rate
+        before, g = self._vector.iterate, self._gradient()
+        lr, t = (self.rate, self.t + 1) if numbers is None else (None if self.lr is None else numbers[0], numbers[1])
         self.t += 1
-        W = self._updated(before, g, lr if self._scale is None else lr * self._scale)
+        W = self._updated(before, g, lr, t)
         for penalty in self.penalties:
             if penalty.decoupled:
                 W = penalty.pull(W, before, self.layout)
         self._vector.write(W)
         return loss
 
-    def _updated(self, W: Any, g: Any, lr: Any) -> Any:
-        """Return the result of `update`, part by part where it may be: what an equation makes stays in the cache."""
-        if not self.by_element or type(W) is not np.ndarray or W.size <= PART:
-            return self.update(W, g, lr, self.t)
+    def stepped(self) -> None:
+        """Count a step that a captured graph has made."""
+        self.t += 1
+        self._vector.written()
+
+    def not_stepped(self) -> None:
+        """Undo what a captured graph has begun of a step that is not made: the place where the gradient was taken."""
+
+    def _updated(self, W: Any, g: Any, lr: Any, t: Any) -> Any:
+        """Return the result of `update`, computed as it is fast where the vector lies."""
+        if array_module(W) is not np:
+            return self._updated_on_device(W, g, lr, t)
+        if self._scale is not None:
+            lr = lr * self._scale
+        if self.by_element and W.size > PART:
+            return self._updated_by_parts(W, g, lr, t)
+        result = self.update(W, g, lr, t)
+        for name in self.state:
+            if getattr(self, name) is W:  # where the new weights will be written
+                setattr(self, name, W.copy())
+        return result
+
+    def _updated_on_device(self, W: Any, g: Any, lr: Any, t: Any) -> Any:
+        """Return the result of one kernel, or of `update`; the state keeps its memory, which captured graphs know."""
+        rule = on_device.rule(self)
+        if rule is not None:
+            in_place = not any(penalty.decoupled for penalty in self.penalties)  # those need the old weights too
+            result = self._vector.room() if in_place else buffers.empty(W.shape, W)
+            on_device.compute(rule, self, result, W, g, lr, t)
+            return result
+        memory = [getattr(self, name) for name in self.state]
+        result = self.update(W, g, lr if self._scale is None else lr * self._scale, t)
+        made = [result, *(getattr(self, name) for name in self.state)]
+        result, *state = (x.copy() if any(x is own or x.base is own for own in memory) else x for x in made)
+        for name, own, values in zip(self.state, memory, state, strict=True):
+            own[...] = values
+            setattr(self, name, own)
+        return result
+
+    def _updated_by_parts(self, W: Any, g: Any, lr: Any, t: Any) -> Any:
+        """Return the result of `update`, called part by part: what an equation makes stays in the cache."""
         result, *vectors = (buffers.empty(W.shape, W) for _ in range(1 + len(self.state)))
 
         def compute(span: slice) -> None:
@@ -141,7 +183,7 @@ class Optimizer:
             for part in (slice(i, min(i + PART, span.stop)) for i in range(span.start, span.stop, PART)):
                 for name in self.state:
                     setattr(rule, name, getattr(self, name)[part])
-                result[part] = rule.update(W[part], g[part], lr[part] if np.ndim(lr) else lr, self.t)
+                result[part] = rule.update(W[part], g[part], lr[part] if np.ndim(lr) else lr, t)
                 for name, vector in zip(self.state, vectors, strict=True):
                     vector[part] = getattr(rule, name)
 
@@ -159,6 +201,18 @@ class Optimizer:
         for span in self._vector.frozen:
             g[span] = 0  # so that neither momentum nor the clipped norm knows them
         return g if self.clip is None else self.clip(g)
+
+    def cuda_source(self) -> str:
+        """Return the kernel that makes a step on a GPU, in CUDA C++; it is written from `update`, and needs no GPU.
+
+        Raises
+        ------
+        TypeError
+            If `by_element` is not True, or `update` does what cannot be written down so.
+        """
+        if not self.by_element:
+            raise TypeError(f"{type(self).__name__}.cuda_source: there is no kernel, by_element is not True")
+        return on_device.write(self).source
 
     @property
     def rate(self) -> float | None:
@@ -230,7 +284,12 @@ class Optimizer:
         if isinstance(self.lr, Schedule):
             self.lr.load_state_dict(state["schedule"])  # refuses a state that is not its own, before anything is loaded
         self.t = int(t)
-        vars(self).update(numbers | vectors)
+        vars(self).update(numbers)
+        for name, vector in vectors.items():
+            if array_module(W) is np:
+                setattr(self, name, vector)
+            else:  # a captured graph finds it where it was
+                getattr(self, name)[...] = vector
 
     def _check_layout(self, saved: Any) -> None:
         """Raise unless the saved names and shapes are those of W: a vector's parts would go to other parameters."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from minidl.backend import array_module
 from minidl.graph import recording
 from minidl.nn.losses import Loss
 from minidl.ops.arguments import number, positive_integer
@@ -327,13 +328,14 @@ class AdaptivePenalty(Penalty):
         self.shares = -np.expm1(-abs(values) / self.nu)
 
     @property
-    def share(self) -> float:
-        """The mean of the shares: what the penalty is multiplied by."""
+    def share(self) -> Any:
+        """The mean of the shares, which the penalty is multiplied by; on a GPU it is an array of shape ()."""
         if self.shares is None:
             raise RuntimeError(
                 "AdaptivePenalty: no loss has been observed; train with penalty.observing(loss) in place of the loss"
             )
-        return float(self.shares.mean(dtype=np.float64))
+        share = self.shares.mean(dtype=np.float64)
+        return float(share) if array_module(share) is np else share.astype(self.shares.dtype)
 
     def check(self, layout: Layout) -> None:
         self.penalty.check(layout)

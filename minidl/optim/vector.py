@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from minidl import buffers, kernels
 from minidl.backend import array_module, lock
 from minidl.tensor import Tensor
 
@@ -62,6 +63,7 @@ class WeightVector:
         xp = array_module(self.tensors[0].data)
         self._memory = xp.concatenate([tensor.data.reshape(-1) for tensor in self.tensors])
         self._iterate: Any = None  # W^t while the parameters stand elsewhere
+        self._behind: Any = None  # its memory, always the same: captured graphs know it
         ends = list(itertools.accumulate(tensor.size for tensor in self.tensors))
         self.spans = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
         for tensor, view in zip(self.tensors, self._split(self._memory), strict=True):
@@ -107,10 +109,12 @@ class WeightVector:
 
     def gradient(self) -> Any:
         """Return the gradients as one vector; a parameter that received none counts as 0."""
-        g = array_module(self._memory).empty_like(self._memory)
-        for tensor, part in zip(self.tensors, self._split(g), strict=True):
-            part[...] = 0 if tensor.grad is None else tensor.grad
-        return g
+        sizes = [tensor.size for tensor in self.tensors]
+        return kernels.of(self._memory).blocks.gather([tensor.grad for tensor in self.tensors], sizes, self._memory)
+
+    def room(self) -> Any:
+        """Return memory for a new W: where W^t lies, or elsewhere if some of that must stay."""
+        return buffers.empty(self._memory.shape, self._memory) if self.frozen else self._memory
 
     def write(self, W: Any) -> None:
         """Make W the iterate and move the parameters there; those that are frozen stay."""
@@ -120,13 +124,21 @@ class WeightVector:
     def look_ahead(self, displacement: Any) -> None:
         """Move the parameters to W^t + displacement."""
         if self._iterate is None:
-            self._iterate = self._memory.copy()
-        self._move(self._iterate + displacement)
+            if self._behind is None:
+                self._behind = np.empty_like(self._memory)
+            self._behind[...] = self._memory
+            self._iterate = self._behind
+        self._move(np.add(self._iterate, displacement, out=self.room()))
 
     def settle(self) -> None:
         """Bring the parameters back to W^t."""
         if self._iterate is not None:
             self.write(self._iterate)
+
+    def recall(self) -> None:
+        """Bring the parameters back to where they were when they last began to look ahead, as a captured graph did."""
+        if self._behind is not None:
+            self.write(self._behind)
 
     def assign(self, tensor: Tensor, values: Any) -> None:
         """Overwrite the part of W that belongs to one parameter."""
@@ -136,11 +148,16 @@ class WeightVector:
         tensor.version += 1
 
     def _move(self, W: Any) -> None:
-        frozen = [(span, self.iterate[span].copy()) for span in self.frozen]
-        self._memory[...] = W
-        for span, values in frozen:
-            self._memory[span] = values
-        for tensor in self.tensors:  # a graph recorded before must not be differentiated with the new values
+        if W is not self._memory:
+            frozen = [(span, self.iterate[span].copy()) for span in self.frozen]
+            self._memory[...] = W
+            for span, values in frozen:
+                self._memory[span] = values
+        self.written()
+
+    def written(self) -> None:
+        """Note that the memory was written to: a graph recorded before cannot be differentiated with the new values."""
+        for tensor in self.tensors:
             tensor.version += 1
 
 
