@@ -49,6 +49,9 @@ class Loader:
     prefetch : bool, default True
         Whether a thread makes the next batch while the model works on this one. The batches are the same, and an error
         is raised where that batch is asked for. Without `augment` and `blend` there is little to do, and no thread.
+    resident : bool, default False
+        Whether all of x and y is moved to the current device once, where batches are then picked, instead of each batch
+        when its turn comes. On the CPU that makes no difference.
 
     Attributes
     ----------
@@ -84,6 +87,7 @@ class Loader:
         augment: Augment | None = None,
         blend: Blend | None = None,
         prefetch: bool = True,
+        resident: bool = False,
     ) -> None:
         self.x, self.y = np.asarray(x), np.asarray(y)
         if not isinstance(batch_size, (int, np.integer)) or isinstance(batch_size, bool) or batch_size < 1:
@@ -107,6 +111,8 @@ class Loader:
             if change is not None and not callable(change):
                 raise TypeError(f"Loader: {name} is {change!r}, expected a callable")
         self.augment, self.blend, self.prefetch = augment, blend, prefetch
+        self.resident = resident
+        self._moved: dict[str, Batch] = {}
         self.seed = backend.check_seed(seed, "Loader")
         self.epoch = 0
 
@@ -143,7 +149,7 @@ class Loader:
         return one_ahead(make, places) if self.prefetch and changing else (make(i) for i in places)
 
     def _batch(self, rows: Any, epoch: int) -> Batch:
-        x, y = (_as_floats(backend.asarray(values[rows])) for values in (self.x, self.y))
+        x, y = (_as_floats(values) for values in self._picked(rows))
         generator = SampleGenerator(self.seed, epoch, rows)
         if self.augment is not None:
             made = self.augment(x, generator)
@@ -157,6 +163,17 @@ class Loader:
                 raise TypeError(f"Loader: blend returned a {type(pair).__name__}, expected a pair (x, y)")
             x, y = _checked("blend", pair[0], x), _checked("blend", pair[1], y)
         return x, y
+
+    def _picked(self, rows: Any) -> Batch:
+        """Return some samples on the current device."""
+        device = backend.device()
+        if not self.resident or device == "cpu":
+            return backend.asarray(self.x[rows]), backend.asarray(self.y[rows])
+        if device not in self._moved:
+            self._moved[device] = backend.asarray(self.x), backend.asarray(self.y)
+        x, y = self._moved[device]
+        rows = backend.asarray(rows)
+        return x[rows], y[rows]
 
     # -- saving and loading
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from minidl import nn
-from minidl.backend import array_module, default_generator
+from minidl.backend import array_module, capturing, default_generator
 from minidl.graph import no_grad
 from minidl.tensor import Tensor
 
@@ -54,23 +54,32 @@ class Rewind:
     def __init__(self, model: nn.Module) -> None:
         self._buffers = [buffer for _, buffer in model.named_buffers()]
         self._generators = list(random_generators(model).values())
+        self.values: list[Any] = []  # of the buffers when the state was marked
 
-    def mark(self) -> None:
-        """Remember the present state."""
-        self._values = [buffer.data for buffer in self._buffers]
+    def mark(self, buffers: bool = True) -> None:
+        """Remember the present state; without buffers, `values` are what they are."""
+        if buffers:
+            self.values = self.buffers()
         self._states = [generator.bit_generator.state for generator in self._generators]
+
+    def buffers(self) -> list[Any]:
+        """Return the values of the buffers; as copies where a captured graph would write into them."""
+        return [buffer.data.copy() if capturing() else buffer.data for buffer in self._buffers]
 
     def back(self) -> None:
         """Return to the state that was marked."""
-        for buffer, values in zip(self._buffers, self._values, strict=True):
+        for buffer, values in zip(self._buffers, self.values, strict=True):
             buffer.data = values
         for generator, state in zip(self._generators, self._states, strict=True):
             generator.bit_generator.state = state
 
 
 @no_grad()
-def first_non_finite(model: nn.Module, x: Any) -> str:
-    """Run the model again and describe the first value that is not finite: input, weight, layer's output or loss."""
+def first_non_finite(model: nn.Module, x: Any, y: Any = None) -> str:
+    """Run the model again and describe the first value that is not finite: input, weight, layer's output or loss.
+
+    On the GPU class indices that are out of range make a loss that is no number; with the labels, these are described.
+    """
     if not all_finite(x):
         return "the input batch"
     names = {id(module): name or "the model" for name, module in model.named_modules()}
@@ -87,7 +96,11 @@ def first_non_finite(model: nn.Module, x: Any) -> str:
             found.append(f"the output of {layer}")
 
     with nn.observe(look):
-        model(x)
+        outputs = _values(nn.main_output(model(x)))
+    if not found and y is not None and y.ndim == 1 and y.dtype.kind in "iu" and outputs.ndim == 2:
+        low, high, classes = int(y.min()), int(y.max()), outputs.shape[1]
+        if low < 0 or high >= classes:
+            return f"the labels, which contain {low if low < 0 else high}; expected class indices 0 to {classes - 1}"
     return found[0] if found else "the loss itself, from finite outputs"
 
 

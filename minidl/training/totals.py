@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 
@@ -16,8 +16,8 @@ class Totals:
         How many have been counted.
     loss : float
         The sum over the samples.
-    right : int
-        How many samples were classified rightly.
+    right : int, or an array of shape () on the GPU
+        How many samples were classified rightly. On the GPU it is counted there, and fetched when it is asked for.
     classes : bool
         Whether the last batch had labels that are class indices, so that an accuracy has a meaning.
     """
@@ -25,7 +25,7 @@ class Totals:
     batches: int = 0
     samples: int = 0
     loss: float = 0.0
-    right: int = 0
+    right: Any = 0
     classes: bool = False
 
     def add(self, loss: float, outputs: Any, y: Any) -> None:
@@ -35,12 +35,17 @@ class Totals:
         self.loss += loss * len(y)
         self.classes = outputs.ndim == 2 and y.ndim == 1 and y.dtype.kind in "iu"
         if self.classes:
-            self.right += int((outputs.argmax(axis=-1) == y).sum())
+            self.right = self.right + (outputs.argmax(axis=-1) == y).sum()
 
     @property
     def accuracy(self) -> float | None:
         """The fraction classified rightly; None where it has no meaning."""
-        return self.right / self.samples if self.classes else None
+        return int(self.right) / self.samples if self.classes else None
+
+    def state(self) -> dict[str, Any]:
+        """Return all of it as plain numbers by name."""
+        self.right = int(self.right)
+        return asdict(self)
 
     def means(self) -> dict[str, float]:
         """Return `loss`, and `accuracy` where it has a meaning."""

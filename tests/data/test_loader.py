@@ -7,7 +7,9 @@ import json
 import numpy as np
 import pytest
 
-from minidl import data
+from minidl import backend, data
+
+from standin import transfers
 
 X = np.arange(20.0, dtype=np.float32).reshape(10, 2)
 Y = np.arange(10)
@@ -293,3 +295,14 @@ def test_what_a_blend_must_not_return_is_a_clear_error(blend, error, message):
         next(iter(data.Loader(X, Y, 4, blend=blend)))
     with pytest.raises(TypeError, match="Loader: blend is 3, expected a callable"):
         data.Loader(X, Y, blend=3)
+
+
+@pytest.mark.parametrize(("resident", "copies"), [(False, 3 * 2), (True, 2 + 3)])  # batches of x and y, or of rows
+def test_data_is_moved_to_the_gpu_by_batch_or_once(standin, resident, copies):
+    on_gpu = list(data.Loader(X, Y, 4, resident=resident))
+    assert transfers["to device"] == copies
+    assert {type(array) for batch in on_gpu for array in batch} == {standin.ndarray}
+    backend._device = "cpu"
+    for got, expected in zip(on_gpu, data.Loader(X, Y, 4), strict=True):
+        for one, other in zip(got, expected, strict=True):
+            np.testing.assert_array_equal(one.get(), other)
