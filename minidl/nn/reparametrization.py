@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from minidl import ops
+from minidl import kernels, ops
 from minidl.backend import default_generator
 from minidl.nn.module import Module
 from minidl.nn.parameter import Buffer
@@ -129,10 +129,10 @@ class SpectralNorm(Reparametrization):
 
     def _iterate(self, weight: Any, times: int) -> None:
         W = ops.reshape(weight, (self.v.size, self.u.size)).data.T
-        u, v = self.u.data, self.v.data
+        u, v, product = self.u.data, self.v.data, kernels.of(W).matmul.product
         for _ in range(times):
-            v = _unit(W.T @ u, otherwise=v)
-            u = _unit(W @ v, otherwise=u)
+            v = _unit(product(W.T, u), otherwise=v)
+            u = _unit(product(W, v), otherwise=u)
         self.u.data, self.v.data = u, v
 
 

@@ -174,7 +174,8 @@ def spectral_normalize(w, u, v):
             f"spectral_normalize: w has shape {shape}, u {u.shape} and v {v.shape}; "
             f"expected u of shape {outputs} and v of shape {(math.prod(shape[:-1]),)}"
         )
-    sigma = v @ w.reshape(-1, *outputs) @ u
+    product = kernels.of(w).matmul.product
+    sigma = product(product(v, w.reshape(-1, *outputs)), u)
     positive = sigma > 0
     sigma = np.where(positive, sigma, 1)
     y = w / sigma

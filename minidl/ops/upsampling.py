@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from minidl import kernels
 from minidl.backend import array_module
+from minidl.forward import value
 from minidl.ops.arguments import pair
 from minidl.tensor import differentiable
 
@@ -67,13 +69,15 @@ def upsample2d(x, scale, mode="nearest"):
 
 def _interpolation(extent, scale, like):
     """Return the matrix that interpolates linearly along an axis: (extent · scale, extent), each row's sum is 1."""
-    places = np.clip((np.arange(extent * scale) + 0.5) / scale - 0.5, 0, extent - 1)
-    weights = np.maximum(0, 1 - np.abs(places[:, None] - np.arange(extent)))
-    return array_module(like).asarray(weights, dtype=np.result_type(like.dtype, np.float32))
+    xp = array_module(value(like))  # made there: a captured graph cannot hold a copy from the host
+    places = xp.clip((xp.arange(extent * scale) + 0.5) / scale - 0.5, 0, extent - 1)
+    weights = xp.maximum(0, 1 - xp.abs(places[:, None] - xp.arange(extent)))
+    return weights.astype(np.result_type(like.dtype, np.float32))
 
 
 def _on_both_axes(R, x, C):
     """Return R x Cᵀ of each channel of each image."""
     count, height, width, channels = x.shape
-    rows = R @ x.reshape(count, height, width * channels)
-    return C @ rows.reshape(count, len(R), width, channels)
+    product = kernels.of(x).matmul.product
+    rows = product(R, x.reshape(count, height, width * channels))
+    return product(C, rows.reshape(count, len(R), width, channels))

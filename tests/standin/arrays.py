@@ -303,7 +303,7 @@ def call(function, *args, **kwargs):
 
 
 def _poison(array):
-    array[...] = np.nan if array.dtype.kind in "fc" else array.dtype.type(85)
+    array[...] = np.nan if array.dtype.kind in "fc" else array.dtype.type(0 if graph.work is not None else 85)
 
 
 def poisoned(array):

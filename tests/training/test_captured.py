@@ -60,7 +60,7 @@ def assert_same(one, other):
         optim.Adadelta,
         optim.Adam,
         optim.AMSGrad,
-        lambda model: optim.HeavyBall(model, schedules.Cosine(0.1, 0.001, 9)),
+        lambda model: optim.HeavyBall(model, schedules.Cosine(0.1, 9, 0.001)),
         lambda model: optim.Adam(model, penalty=[penalties.L2(1e-3), penalties.L1(1e-4, decoupled=True)]),
         lambda model: optim.SGD(model, 0.1, clip=optim.ClipNorm(0.1), lr_scale={"dense": 0.1}),
     ],

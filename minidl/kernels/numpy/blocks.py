@@ -16,6 +16,7 @@ import numpy as np
 
 from minidl import buffers
 from minidl.backend import array_module
+from minidl.forward import Dual
 from minidl.threads import parts, share
 
 BLOCK = 2**16  # elements: in smaller blocks the threads wait for the interpreter's lock more than they compute
@@ -86,6 +87,8 @@ def combine(function: Callable[..., Any], x: Any, y: Any) -> Any:
 def concatenate(arrays: Sequence[Any], axis: int) -> Any:
     """Return the arrays joined along an axis."""
     if any(type(x) is not np.ndarray for x in arrays):
+        if Dual in map(type, arrays):
+            return np.concatenate(arrays, axis=axis)
         return (_twin(arrays[0]) or array_module(arrays[0])).concatenate(arrays, axis=axis)
     if sum(x.size for x in arrays) < BLOCK // 4:
         return np.concatenate(arrays, axis=axis)
