@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import rich
 import rich.box
+import rich.console
 import rich.markup
 import rich.table
 import threadpoolctl
@@ -30,6 +31,8 @@ VARIABLES = (
     *("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "GLIBC_TUNABLES"),
     *("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_"),
 )
+
+WIDTH = 180  # characters, where the output is no terminal
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ def show(table: Table) -> None:
         column.justify = "right"
     for line in table.lines:
         shown.add_row(*map(rich.markup.escape, line))
-    rich.print(shown)
+    rich.console.Console(width=None if sys.stdout.isatty() else WIDTH).print(shown)
 
 
 def write(
