@@ -209,8 +209,8 @@ def still_after_frames(browser, frames):
 
 
 def test_the_space_key_plays_and_the_race_stops_at_its_end(shown):
-    shown.execute_script("document.getElementById('speed').value = 100")
-    move(shown, "step", STEPS - 10)
+    shown.execute_script("document.getElementById('speed').value = 25")
+    move(shown, "step", STEPS - 40)
     find(shown, "step").send_keys(" ")
     assert state(shown)["playing"] == "true"
     wait(shown).until(lambda b: state(b)["playing"] == "false")
