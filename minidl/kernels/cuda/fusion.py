@@ -84,7 +84,7 @@ class Fused:
             grid = min(launch.blocks(size, THREADS), BLOCKS)
             self._kernel((grid,), (THREADS,), *arrays, *settings, size)
 
-    @functools.cached_property
+    @property
     def _kernel(self) -> launch.Kernel:
         return compiled(self.source, self.name, self.dtype)
 

@@ -31,24 +31,7 @@ class Saved(NamedTuple):
 
 
 def forward(x, gamma, beta, eps, running, relu):
-    """Return γ(x − μ)/√(σ² + ε) + β for each channel, and of that max(0, …) with `relu`.
-
-    Parameters
-    ----------
-    x : (…, C)
-    gamma, beta : (C,)
-    eps : float
-    running : (mean, variance) or None
-        Constants to be used for μ and σ², which are otherwise the mean and the biased variance of x.
-    relu : bool
-
-    Returns
-    -------
-    y : array like x
-    mean, variance : (C,) in the dtype of x; None with `running`
-    saved
-        What `gradients` needs.
-    """
+    """Return (y, mean, variance, saved): γ(x − μ)/√(σ² + ε) + β, as the twin in `numpy` describes it."""
     launch.check_size("batch_norm", x=x)
     x, gamma, beta = (channels.contiguous(array, x.dtype) for array in (x, gamma, beta))
     y, shape = buffers.empty(x.shape, x), x.shape[-1:]
