@@ -96,7 +96,7 @@ def tiny(cupy):
 # ---------------------------------------------------------------- all of it
 
 
-@pytest.mark.parametrize("with_pytorch", [True, False])
+@pytest.mark.parametrize("with_pytorch", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_every_section_is_measured_and_written(cupy, with_pytorch, request, tmp_path, capsys):
     other = None
     if with_pytorch:

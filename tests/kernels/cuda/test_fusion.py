@@ -76,7 +76,7 @@ def spread(dtype, seed=0):
     return rng.permutation(values).astype(dtype)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [pytest.param(np.float32, marks=pytest.mark.slow), np.float64])
 def test_every_function_is_numpys(standin, monkeypatch, dtype):
     cases = []
     for name in sorted({*tracing.OPERATORS, *tracing.FUNCTIONS}):
