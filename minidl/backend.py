@@ -50,7 +50,8 @@ def asarray(x: Any, dtype: Any = None) -> Any:
     try:
         return current_module().asarray(x, dtype=dtype)
     except MemoryError as error:
-        raise out_of_memory(f"an array of shape {np.shape(x)}", error) from error
+        explain_out_of_memory(f"an array of shape {np.shape(x)}", error)
+        raise
 
 
 def asarray_like(x: Any, like: Any, dtype: Any = None) -> Any:
@@ -176,12 +177,12 @@ def tf32() -> bool:
     return _tf32
 
 
-def out_of_memory(what: str, error: MemoryError) -> MemoryError:
-    """Return an error that says for what the GPU has no memory, and how much is free."""
-    if not type(error).__module__.startswith("cupy"):
-        return error  # NumPy says for which array
-    free, total = importlib.import_module("cupy").cuda.Device().mem_info
-    return MemoryError(f"no memory on the GPU for {what}: {error}; {free:,} of {total:,} bytes are free")
+def explain_out_of_memory(what: str, error: MemoryError) -> None:
+    """Raise, saying for what the GPU has no memory and how much is free; NumPy's own errors name the array already."""
+    if type(error).__module__.startswith("cupy"):
+        free, total = importlib.import_module("cupy").cuda.Device().mem_info
+        message = f"no memory on the GPU for {what}: {error}; {free:,} of {total:,} bytes are free"
+        raise MemoryError(message) from error
 
 
 def use_device(name: str, *, tf32: bool = False) -> str:
@@ -192,9 +193,9 @@ def use_device(name: str, *, tf32: bool = False) -> str:
     name : {"cpu", "gpu", "auto"}
         "auto" takes the GPU if `gpu_status()` says it is usable, and the CPU otherwise.
     tf32 : bool, default False
-        Let convolutions and matrix products of float32 use the GPU's tensor cores: several times as fast, with factors
-        rounded to 11 bits (errors near 3e-4 instead of 1e-7) and sums in float32. Without effect on the CPU and on
-        GPUs without such units (before compute capability 8.0).
+        Let convolutions and matrix products of float32 use the GPU's tensor cores: factors are rounded to 11 bits, so
+        that errors are near 3e-4 instead of 1e-7, and sums are float32. Without effect on the CPU, on GPUs without such
+        units (before compute capability 8.0), and where channels and filters, or rows, are no multiples of 4.
 
     Raises
     ------

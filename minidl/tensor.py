@@ -308,7 +308,8 @@ def differentiable(function: Callable[..., Any]) -> Callable[..., Tensor]:
             _check_one_device(name, positional, arrays)
             raise
         except MemoryError as error:
-            raise backend.out_of_memory(f"the result of {name} of {_shapes(positional, arrays)}", error) from error
+            backend.explain_out_of_memory(f"the result of {name} of {_shapes(positional, arrays)}", error)
+            raise
 
         if type(data) is np.ndarray and (data.dtype is dtype or dtype is None):
             data.setflags(write=False)

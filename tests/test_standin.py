@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import minidl as ml
+from minidl import ops
+
 import standin as stand_in
 
 
@@ -89,3 +92,16 @@ def test_what_a_graph_cannot_hold_is_refused(standin):
     stream.end_capture()
     with pytest.raises(RuntimeError, match="default"):
         standin.cuda.Stream.null.begin_capture()
+
+
+def test_an_op_without_memory_says_for_what_and_how_much_is_free(standin, monkeypatch):
+    class OutOfMemoryError(standin.cuda.memory.OutOfMemoryError):
+        __module__ = "cupy.cuda.memory"
+
+    def refuse(*args):
+        raise OutOfMemoryError("Out of memory allocating 5 bytes")
+
+    monkeypatch.setattr("minidl.kernels.cuda.pool.average_forward", refuse)
+    message = r"no memory on the GPU for the result of avg_pool2d of x \(1, 4, 4, 1\): Out of memory .* bytes are free"
+    with pytest.raises(MemoryError, match=message):
+        ops.avg_pool2d(ml.Tensor(np.ones((1, 4, 4, 1))), 2)

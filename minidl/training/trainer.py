@@ -43,8 +43,8 @@ class Trainer:
     progress : bool, default True
         Whether to show a `ProgressBar`.
     capture : bool, default False
-        On the GPU: make the steps as CUDA graphs, which are launched as a whole. On small networks, where to launch
-        kernels takes longer than to run them, this is several times as fast; the result is the same. See the notes.
+        On the GPU: make the steps as CUDA graphs, which are launched as a whole. That is for small networks, where to
+        launch kernels takes longer than to run them; the result is the same. See the notes.
 
     Attributes
     ----------
