@@ -9,18 +9,12 @@
 # the same on arrays, and both are compared.
 
 # %%
-import argparse
-from pathlib import Path
-
 import numpy as np
 
 import minidl as ml
-from minidl import viz
+from minidl import course, viz
 
-parser = argparse.ArgumentParser(description="Lesson 1: autograd by hand")
-parser.add_argument("--quick", action="store_true", help="fewer points and steps")
-parser.add_argument("--out", type=Path, default=Path("minidl-lessons"), help="folder for the picture")
-options, _ = parser.parse_known_args()
+this = course.lesson("1 · Autograd by hand")
 
 # %% [markdown]
 # ## By hand
@@ -103,7 +97,7 @@ print("finite differences agree")
 # where z has its minimum. Following −dz/dx downhill leads there.
 
 # %%
-count, steps = (60, 20) if options.quick else (400, 60)
+count, steps = (60, 20) if this.quick else (400, 60)
 xs = ml.Tensor(np.linspace(-3, 3, count), requires_grad=True)
 zs = formula(xs, 1.5, 0.25)
 zs.backward(np.ones(count))
@@ -127,8 +121,7 @@ lower.plot(xs.data, xs.grad, color=viz.ACCENT)
 lower.set_ylabel("dz/dx")
 lower.set_xlabel("x")
 
-options.out.mkdir(parents=True, exist_ok=True)
-print("wrote", viz.save(figure, options.out / "01_autograd_by_hand.png"))
+this.show(figure, "01_autograd_by_hand")
 
 # %% [markdown]
 # **Take away.** A derivative is assembled from local derivatives, backwards, adding up where a value was used more than

@@ -18,12 +18,12 @@ from minidl.tensor import Tensor, differentiable
 from minidl.threads import get_threads, set_threads
 
 if TYPE_CHECKING:
-    from minidl import data, models, nn, optim, studies, surfaces, training, viz
+    from minidl import course, data, models, nn, optim, studies, surfaces, training, viz
     from minidl.viz import draw_graph
 
 __version__ = "0.1.0"
 
-_ON_DEMAND = ("data", "models", "nn", "optim", "studies", "surfaces", "training", "viz")
+_ON_DEMAND = ("course", "data", "models", "nn", "optim", "studies", "surfaces", "training", "viz")
 
 
 def __getattr__(name: str) -> Any:
@@ -40,6 +40,7 @@ __all__ = [
     "Tensor",
     "backend",
     "check_gradients",
+    "course",
     "data",
     "device",
     "differentiable",

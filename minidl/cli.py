@@ -81,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     race.set_defaults(run=_race)
 
     _add_study(commands.add_parser("study", help="make a paper's experiment; ends in its table, ours beside"))
+    _add_lesson(commands.add_parser("lesson", help="run a lesson of the course, or name them all"))
     _add_data(commands.add_parser("data", help="datasets: which there are, where they lie, whether they are whole"))
 
     info = commands.add_parser("info", help="versions, the device, and why the GPU cannot be used if it cannot")
@@ -126,6 +127,15 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
     repeat.add_argument("record", help="a file in a study's folder `runs`")
     repeat.add_argument("--device", default="cpu", help="cpu, gpu or auto (cpu)")
     repeat.set_defaults(run=_repeat)
+
+
+def _add_lesson(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("number", help="of the lesson, or `list`")
+    parser.add_argument("--quick", action="store_true", help="less data and fewer steps: seconds instead of minutes")
+    parser.add_argument("--solutions", action="store_true", help="the solutions of its exercises instead")
+    parser.add_argument("--copy", action="store_true", help="do not run it, but copy the script into the folder --out")
+    parser.add_argument("--out", default="minidl-lessons", help="folder for the pictures (minidl-lessons)")
+    parser.set_defaults(run=_lesson)
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
@@ -217,6 +227,25 @@ def _repeat(options: argparse.Namespace) -> int:
 
     backend.use_device(options.device)
     return command.repeat(options.record)
+
+
+def _lesson(options: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from minidl import course
+
+    if options.number == "list":
+        for script in course.lessons():
+            print(f"{script.number:2}  {script.title}")
+        return 0
+    if not options.number.isdecimal():
+        raise ValueError(f"the lesson is {options.number!r}, expected a number or 'list'")
+    script = course.find(int(options.number))
+    if options.copy:
+        print("wrote", course.copy(script, Path(options.out), solutions=options.solutions))
+        return 0
+    path = script.solutions if options.solutions else script.path
+    return course.run(path, ["--out", options.out, *(["--quick"] if options.quick else [])])
 
 
 def _data_list(options: argparse.Namespace) -> int:

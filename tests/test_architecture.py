@@ -34,6 +34,7 @@ FLOORS = {
     "surfaces": 6,
     "training": 6,
     "viz": 7,
+    "course": 8,
     "studies": 8,
     "cli": 9,
 }
