@@ -8,6 +8,8 @@ import numpy as np
 
 from minidl.backend import array_module
 
+__all__ = ["blur"]
+
 BLOCK = 512  # images at a time, so that a blurred data set costs no more memory than the result
 MODES = ("reflect", "constant", "nearest", "mirror", "wrap")
 

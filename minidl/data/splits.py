@@ -21,6 +21,17 @@ import numpy as np
 
 from minidl.backend import check_seed
 
+__all__ = [
+    "Splits",
+    "hold_out",
+    "k_fold",
+    "leave_one_out",
+    "leave_p_out",
+    "repeated",
+    "stratified",
+    "stratified_k_fold",
+]
+
 
 @dataclass(frozen=True)
 class Splits:

@@ -15,7 +15,7 @@ from minidl.ops.arguments import number, positive_integer
 
 
 class Annealing:
-    """The base: write `at(z)`, the curve in the distance from the peak, z = |t − μ| / b.
+    r"""The base: write `at(z)`, the curve in the distance from the peak, :math:`z = |t - \mu| / b`.
 
     Parameters
     ----------

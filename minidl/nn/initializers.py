@@ -52,6 +52,23 @@ from minidl.nn.activations import ELU, GELU, SELU, LeakyReLU, ReLU, Sigmoid, Sof
 from minidl.ops.arguments import number
 from minidl.tensor import Tensor
 
+__all__ = [
+    "Scaled",
+    "constant",
+    "draw",
+    "fans",
+    "for_activation",
+    "get",
+    "glorot_normal",
+    "glorot_uniform",
+    "he_normal",
+    "he_uniform",
+    "lecun_normal",
+    "lecun_uniform",
+    "orthogonal",
+    "zeros",
+]
+
 Initializer: TypeAlias = Callable[[tuple[int, ...], np.random.Generator], Any]
 
 

@@ -76,7 +76,7 @@ class Flatten(Module):
 
 
 class Unflatten(Module):
-    """Each row as an array of this shape, the inverse of `Flatten`: (N, H·W·C) becomes (N, *shape)."""
+    """Each row as an array of this shape, the inverse of `Flatten`: (N, H·W·C) becomes `(N, *shape)`."""
 
     def __init__(self, shape: Sequence[int]) -> None:
         self.shape = tuple(positive_integer(size, "Unflatten", f"shape[{i}]") for i, size in enumerate(shape))

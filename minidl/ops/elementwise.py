@@ -55,7 +55,7 @@ def tanh(x):
 
 @differentiable
 def abs(x):
-    """|x|. The subgradient at 0 is 0."""
+    """:math:`|x|`. The subgradient at 0 is 0."""
     return apply(np.abs, x), lambda g: elementwise(lambda g, x: g * np.sign(x), g, x)
 
 

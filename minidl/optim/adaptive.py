@@ -216,7 +216,7 @@ class AdaMax(Optimizer):
     Notes
     -----
     N §1.2.3.3 (which writes v inside the maximum; the recursion is on u); Kingma and Ba 2015, Algorithm 2. PyTorch adds
-    ε to |g|: the same sequence with its eps = 0.
+    ε to `|g|`: the same sequence with its eps = 0.
     """
 
     by_element = True

@@ -293,13 +293,17 @@ class Restarts(Schedule):
 
 
 class PiecewiseConstant(Schedule):
-    """A rate for each stretch of the training.
+    r"""A rate for each stretch of the training.
+
+    .. math:: \eta_t = \eta^{(i)} \quad\text{for}\quad b_i \le t < b_{i+1}, \qquad b_0 = 0
 
     Parameters
     ----------
     rates : sequence of float
+        :math:`\eta^{(0)}, \eta^{(1)}, \dots`
     boundaries : sequence of float
-        One less, rising: from `boundaries[i]` on, itself included, the rate is `rates[i + 1]`.
+        :math:`b_1, b_2, \dots`, one less than rates, rising: from `boundaries[i]` on, itself included, the rate is
+        `rates[i + 1]`.
 
     Notes
     -----
