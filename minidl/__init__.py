@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from minidl import backend, ops
+from minidl.anomaly import AnomalyError, detect_anomaly
 from minidl.backend import device, gpu_status, manual_seed, use_device
 from minidl.derivatives import hessian, jacobian
 from minidl.gradcheck import GradientError, check_gradients
@@ -36,12 +37,14 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "AnomalyError",
     "GradientError",
     "Tensor",
     "backend",
     "check_gradients",
     "course",
     "data",
+    "detect_anomaly",
     "device",
     "differentiable",
     "draw_graph",

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from minidl import backend, forward
+from minidl import anomaly, backend, forward
 from minidl.graph import Derivative, Joint, Node, accumulate, backpropagate, recording
 from minidl.operators import OPS, Operators
 
@@ -311,6 +311,8 @@ def differentiable(function: Callable[..., Any]) -> Callable[..., Tensor]:
             backend.explain_out_of_memory(f"the result of {name} of {_shapes(positional, arrays)}", error)
             raise
 
+        if anomaly.mode.on:
+            derivatives = anomaly.looked_into(name, [p.name for p in positional], arrays, data, derivatives)
         if type(data) is np.ndarray and (data.dtype is dtype or dtype is None):
             data.setflags(write=False)
         else:

@@ -19,6 +19,7 @@ FLOORS = {
     "threads": 0,
     "trials": 0,
     "forward": 0,
+    "anomaly": 1,
     "kernels": 1,
     "data": 1,
     "emulator": 1,
