@@ -8,6 +8,15 @@ from minidl.training.curriculum import ProgressiveSharpening
 from minidl.training.diagnosis import NonFiniteLossError
 from minidl.training.filtration import Suspects, sample_losses, suspects
 from minidl.training.history import History
+from minidl.training.landscape import (
+    LossLine,
+    LossPaths,
+    LossPlane,
+    loss_line,
+    loss_paths,
+    loss_plane,
+    random_direction,
+)
 from minidl.training.minimize import Minimized, minimize
 from minidl.training.rate_finder import RateRange, find_rate
 from minidl.training.stopping import EarlyStopping, SmallChange, SmallStep, StepLimit, StoppingRule
@@ -20,6 +29,9 @@ __all__ = [
     "CrossValidation",
     "EarlyStopping",
     "History",
+    "LossLine",
+    "LossPaths",
+    "LossPlane",
     "Minimized",
     "NonFiniteLossError",
     "ProgressBar",
@@ -35,7 +47,11 @@ __all__ = [
     "fgsm",
     "find_rate",
     "load_checkpoint",
+    "loss_line",
+    "loss_paths",
+    "loss_plane",
     "minimize",
+    "random_direction",
     "sample_losses",
     "save_checkpoint",
     "suspects",

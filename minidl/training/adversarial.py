@@ -69,6 +69,12 @@ def fgsm(
     Goodfellow, Shlens, Szegedy 2015, "Explaining and harnessing adversarial examples", §4. The loss may be the mean or
     the sum over the batch: the sign is the same, as long as a sample's output depends on nothing but that sample, which
     holds in evaluation.
+
+    Examples
+    --------
+    >>> changed = training.fgsm(model, x, y, 0.1)
+    >>> print(f"{abs(changed - x).max():.3f}")
+    0.100
     """
     eps = number(eps, "fgsm", "eps")
     x = asarray(x.data if isinstance(x, Tensor) else x)

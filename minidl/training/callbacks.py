@@ -159,8 +159,10 @@ class Checkpoint(Callback):
     Examples
     --------
     >>> path = Path("run.safetensors")
-    >>> trainer = training.Trainer(model, optimizer, callbacks=[training.Checkpoint(path)])
-    >>> trainer.fit(train, validation, epochs=30, resume=path if path.exists() else None)
+    >>> trainer = training.Trainer(model, optimizer, callbacks=[training.Checkpoint(path)], progress=False)
+    >>> history = trainer.fit(loader, epochs=3, resume=path if path.exists() else None)
+    >>> path.exists()
+    True
     """
 
     def __init__(

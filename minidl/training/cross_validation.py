@@ -176,10 +176,12 @@ def cross_validate(
     Examples
     --------
     >>> def make_trainer():
-    ...     model = models.lenet5()
+    ...     model = models.mlp([64, 32, 10])
     ...     return training.Trainer(model, optim.Adam(model), progress=False)
-    >>> folds = data.splits.stratified_k_fold(y, 10)
-    >>> print(training.cross_validate(make_trainer, x, y, folds, epochs=5, prepare=data.Standardization))
+    >>> folds = data.splits.stratified_k_fold(y, 5)
+    >>> result = training.cross_validate(make_trainer, x, y, folds, epochs=2, prepare=data.Standardization, show=False)
+    >>> len(result.folds), sorted(result.mean)
+    (5, ['accuracy', 'loss', 'training_accuracy', 'training_loss'])
     """
     x, y = np.asarray(x), np.asarray(y)
     if x.ndim == 0 or y.ndim == 0 or len(x) != len(y):

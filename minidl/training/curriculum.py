@@ -45,8 +45,10 @@ class ProgressiveSharpening(Callback):
 
     Examples
     --------
-    >>> sharpening = training.ProgressiveSharpening(k=4, epochs_per_stage=2)  # 6 epochs blurred
-    >>> training.Trainer(model, optimizer, callbacks=[sharpening]).fit(train, epochs=20)
+    >>> sharpening = training.ProgressiveSharpening(k=3, epochs_per_stage=2)  # 4 epochs blurred
+    >>> trainer = training.Trainer(model, optimizer, callbacks=[sharpening], progress=False)
+    >>> trainer.fit(loader, epochs=6).column("blur")
+    [3, 3, 2, 2, 1, 1]
     """
 
     state = ("k", "epochs_per_stage", "mode")

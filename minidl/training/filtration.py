@@ -50,7 +50,7 @@ def sample_losses(
     Examples
     --------
     >>> losses = training.sample_losses(model, x, y)
-    >>> hardest = losses.argsort()[::-1]
+    >>> hardest = losses.argsort()[::-1]  # indices of the samples
     """
     (losses,) = _judged(model, x, y, loss, batch_size, augment, lambda outputs: ())
     return losses
@@ -159,8 +159,9 @@ def suspects(
     Examples
     --------
     >>> found = training.suspects(model, digits.train_x, digits.train_y, share=0.02, classes=digits.classes)
-    >>> print(found)
     >>> x, y = digits.train_x[found.kept], digits.train_y[found.kept]
+    >>> len(digits.train_x), len(x)
+    (1442, 1413)
     """
     number(share, "suspects", "share", "(0, 1]")
     number(above, "suspects", "above")

@@ -29,6 +29,15 @@ class History:
         Accuracies are fractions and present only where labels are class indices.
     stopped : str
         Why the run ended: "epochs done", "interrupted", a callback's reason, or "an error"; empty while it is running.
+
+    Examples
+    --------
+    >>> trainer = training.Trainer(model, optimizer, progress=False)
+    >>> history = trainer.fit(loader, validation=(test_x, test_y), epochs=2)
+    >>> history.stopped, len(history.steps), history.column("epoch")
+    ('epochs done', 4, [1, 2])
+    >>> history.column("loss")[1] < history.column("loss")[0]
+    True
     """
 
     steps: list[dict[str, Any]] = field(default_factory=list)

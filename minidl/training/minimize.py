@@ -91,7 +91,8 @@ def minimize(
     ...     loss = bowl(W)
     ...     loss.backward()
     ...     return loss
-    >>> minimize(optim.SGD([W], lr=0.01), closure, [training.SmallStep(1e-8)]).stopped
+    >>> training.minimize(optim.SGD([W], lr=0.01), closure, max_steps=2000).stopped
+    'XX'
     """
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"minimize: optimizer is {type(optimizer).__name__}, expected Optimizer")

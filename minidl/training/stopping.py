@@ -160,6 +160,12 @@ class EarlyStopping(StoppingRule):
         The best value of this run; None before there is one.
     best_epoch : int or None
         Its epoch, as in `history`.
+
+    Examples
+    --------
+    >>> stopping = training.EarlyStopping(patience=2)
+    >>> trainer = training.Trainer(model, optimizer, callbacks=[stopping], progress=False)
+    >>> history = trainer.fit(loader, validation=(test_x, test_y), epochs=5)
     """
 
     every = "epoch"

@@ -66,8 +66,10 @@ class Trainer:
 
     Examples
     --------
-    >>> trainer = Trainer(model, optim.Adam(model))
-    >>> history = trainer.fit(data.Loader(x, y, 128), validation=(test_x, test_y), epochs=3)
+    >>> trainer = training.Trainer(model, optim.Adam(model, lr=0.01), progress=False)
+    >>> history = trainer.fit(data.Loader(x, y, 20), validation=(test_x, test_y), epochs=10)
+    >>> len(history.steps), history.column("validation_accuracy")[-1]
+    (50, 0.0)
     """
 
     def __init__(

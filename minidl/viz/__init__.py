@@ -1,13 +1,17 @@
 """Pictures. Most functions return a Matplotlib figure, which belongs to no window; `save` writes it."""
 
 from minidl.trials import TrialCurves
+from minidl.viz.activation_statistics import activation_statistics
 from minidl.viz.animation import race_animation
 from minidl.viz.augmentations import augmentation, augmentations
 from minidl.viz.counterexample import amsgrad_counterexample
 from minidl.viz.curves import LearningCurve, small_multiples
+from minidl.viz.dropout_masks import dropout_masks
 from minidl.viz.graph import Graph, draw_graph
 from minidl.viz.inside import effective_steps, inside_one_step
+from minidl.viz.landscape import loss_lines, loss_paths, loss_planes
 from minidl.viz.momentum import heavy_ball_rate, momentum_map
+from minidl.viz.network import feature_maps, filters, histograms
 from minidl.viz.page import race_page, write_race_page
 from minidl.viz.parameter_sweep import parameter_sweep
 from minidl.viz.racing import Race, race, show_race
@@ -30,14 +34,22 @@ __all__ = [
     "LearningCurve",
     "Race",
     "TrialCurves",
+    "activation_statistics",
     "amsgrad_counterexample",
     "augmentation",
     "augmentations",
     "draw_graph",
+    "dropout_masks",
     "effective_steps",
+    "feature_maps",
+    "filters",
     "heavy_ball_rate",
+    "histograms",
     "inside_one_step",
     "learning_curves",
+    "loss_lines",
+    "loss_paths",
+    "loss_planes",
     "momentum_map",
     "parameter_sweep",
     "plain",

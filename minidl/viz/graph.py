@@ -238,9 +238,11 @@ def draw_graph(
 
     Examples
     --------
+    >>> loss = ops.cross_entropy(model(x), y)
     >>> graph = ml.draw_graph(loss, "before.png", names=model)
     >>> loss.backward()
-    >>> graph.draw("after.png")
+    >>> graph.draw("after.png").name
+    'after.png'
     """
     if path is not None:
         _form(path)
