@@ -160,6 +160,7 @@ this.show(figure, "01_autograd_by_hand")
 # 2. Write `source.gradient = …` in place of `+=`. Which of the three derivatives are wrong now, and what are they
 #    instead? Say it before you run it.
 # 3. Leave out the order: let each value, when it receives a gradient, pass it on to its sources at once, by recursion.
-#    The result is right. Why is it not done? Count the calls for $x + x$, doubled again and again, 15 times.
+#    The result is right. Why is it not done? Count the calls for an $x$ that is doubled 15 times in a row, each time by
+#    adding the result to itself.
 # 4. Add 1 to a `Value` 5,000 times and call `backward`. Python gives up: `in_order` calls itself once for each value.
 #    Write it as a loop with a list of values that are still to be visited.

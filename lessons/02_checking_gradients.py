@@ -53,8 +53,8 @@ print(f"from h = 1e-2 to 1e-3 the central error falls to 1/{shrinks:.0f}")
 np.testing.assert_allclose(shrinks, 100, rtol=0.01)
 
 # %% [markdown]
-# With $h = 10^{-3}$ the central difference is good to six digits. Then it becomes better no more: with $h = 10^{-11}$
-# it is worse than with $10^{-3}$. What happens is rounding. $f(x + h)$ and $f(x - h)$ are known to about
+# With $h = 10^{-3}$ the central difference is good to six digits, with $10^{-5}$ to ten. Then it becomes worse again:
+# with $h = 10^{-11}$ it is worse than with $10^{-3}$. What happens is rounding. $f(x + h)$ and $f(x - h)$ are known to about
 # $\epsilon\,|f|$, where $\epsilon = 2^{-53}$ in double precision, and $x \pm h$ is rounded as well. The difference of
 # the two is nearly all error when $h$ is tiny, and the division by $2h$ makes it large. So the error is about
 #

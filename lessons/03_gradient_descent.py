@@ -153,7 +153,7 @@ for kappa in kappas:
     np.testing.assert_allclose(measured, rate, rtol=1e-9)
 
 figure = viz.titled_figure(
-    11, 4.2, "The condition number is the number of steps",
+    11, 4.2, "The condition number sets the number of steps",
     "Left: how the slowest direction shrinks in a step, against η. Right: the error with the best η.",
 )  # fmt: skip
 left, right = (viz.plain(axes) for axes in figure.subplots(1, 2))
@@ -222,7 +222,7 @@ for rho in (0.0, 0.9, 0.99, 0.999):
     print(f"{rho:13} {condition(X):6.1f} {np.sqrt((1 + rho) / (1 - rho)):16.1f} {change:13.5f} {bound:7.4f}")
 
 # %% [markdown]
-# The more the features say the same, the worse. Both the condition number and the change of $W$ grow in proportion; the
+# The more the features say the same, the worse. The condition number and the change of $W$ grow about in proportion; the
 # bound holds, and is cautious, for it assumes the worst direction. Next the number of samples, for ten independent
 # features. The notes ask for at least $2d + 1 = 21$: with as many samples as features, chance makes some of them nearly
 # dependent.
@@ -260,7 +260,7 @@ assert rows[0][1] < rows[1][1] < rows[3][1] < rows[4][1]
 # The Hessian of the mean squared loss $\frac{1}{2m} \|WX - y\|^2$ is $\frac1m XX^T$, so scaling the features changes
 # the loss's shape. Standardizing, $x' = (x - \bar x) / \sigma$ for each feature, makes the diagonal of the Hessian 1
 # and separates the bias from all other weights. What remains is the correlation. On images: the features are the mean
-# brightness of 4 × 4 squares, and a constant 1 for the bias; the target is 1 for one class and 0 for the others.
+# brightness of each of 16 squares of 7 × 7 pixels, and a constant 1 for the bias; the target is 1 for one class and 0 for the others.
 
 # %%
 images = this.images("fashion-mnist")
@@ -311,7 +311,6 @@ panels = [viz.plain(axes) for axes in figure.subplots(1, 3)]
 for axes, name in zip(panels, ("as they are", "standardized"), strict=False):
     X = np.stack([forms[name][:, 5], np.ones(count)])
     H = X @ X.T / count
-    least = np.linalg.lstsq(X.T, y)[0]
     path = gradient_descent(H, np.array([1.0, 0.6]), 1 / np.linalg.eigvalsh(H).max(), 60)
     contours(axes, H, ((-1.3, 1.3), (-1.3, 1.3)))
     axes.plot(*path.T, color=viz.ACCENT, linewidth=1.2, marker="o", markersize=3.5)
@@ -332,8 +331,8 @@ this.show(figure, "03_scaling")
 #
 # $$ \eta_t = \frac{g^T g}{g^T A\, g}. $$
 #
-# `optim.SteepestDescent` does not know that the loss is a quadratic: it searches, with SciPy's line search, to a
-# relative tolerance of about $10^{-8}$.
+# `optim.SteepestDescent` does not know that the loss is a quadratic: it searches along $-g$, with SciPy's form of
+# Brent's method, to a relative tolerance of about $10^{-8}$.
 
 
 # %%
@@ -379,7 +378,7 @@ np.testing.assert_allclose(loss[1:] / loss[:-1], (9 / 11) ** 2, rtol=1e-9)
 
 # %% [markdown]
 # This start is the worst. Every search ends at the same rate, $2/(M + \mu)$, the best fixed one: the search has spared
-# us to know $M$ and $\mu$, but it has made nothing faster. From most other starts in the plane it does much better.
+# us knowing $M$ and $\mu$, but it has made nothing faster. From most other starts in the plane it does much better.
 # That is the plane's luck. With three weights or more the directions between the extremes die out, and what remains is
 # a zigzag between the flattest and the steepest, at nearly the worst rate (Akaike 1959). So we try random starts with
 # $n$ weights, with curvatures spaced evenly from 1 to 10:

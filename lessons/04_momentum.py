@@ -84,7 +84,7 @@ for name, by_hand, method in (("heavy ball", heavy_ball, optim.HeavyBall), ("Nes
 # %% [markdown]
 # ## The second form is the same
 #
-# The notes, and many papers, also write Nesterov's method with a velocity $v$:
+# The notes, and many papers, also write Nesterov's method with a velocity $v$ (which the notes call $W$):
 #
 # $$ v^t = \gamma v^{t-1} + \eta\, \nabla L(\theta - \gamma v^{t-1}), \qquad \theta \leftarrow \theta - v^t $$
 #
@@ -135,8 +135,9 @@ for t in (1, 2, 3):
 #
 # a pendulum with friction. Its characteristic polynomial is $z^2 - (1 + \beta - \eta\lambda) z + \beta$. If
 # $(1 + \beta - \eta\lambda)^2 < 4\beta$ the roots are complex: the error swings around 0, and shrinks by $\sqrt\beta$
-# in each step, whatever $\lambda$ is. Otherwise it creeps, by the larger root. We count how often the first coordinate,
-# with $\lambda = 1$, passes its minimum.
+# in each step, whatever $\lambda$ is. Otherwise the root with the larger modulus decides. If it is positive, as here,
+# the error creeps; if it is negative, for $\eta\lambda > 1 + \beta$, it changes its sign in each step. We count how often
+# the first coordinate, with $\lambda = 1$, passes its minimum.
 
 # %%
 print("   β    roots     factor in a step   passes in 500 steps")
@@ -181,8 +182,8 @@ this.show(figure, "04_paths")
 assert bowl(ways["heavy ball"][-1]).item() < bowl(ways["gradient descent"][-1]).item()
 
 # %% [markdown]
-# The swing has a cost. With $\beta = 0.99$ the error shrinks by 0.995 in a step, more slowly than without momentum: too
-# much is as bad as too little.
+# The swing has a cost. With $\beta = 0.99$ a step leaves 0.995 of the error, without momentum only 0.990: too much is
+# as bad as too little.
 #
 # $\eta = 0.01 = 1/M$ takes gradient descent to the bottom of the valley at once, and then it creeps. The heavy ball
 # swings in both directions and is much farther after 60 steps, though its loss rises in between: a loss that rises for
@@ -256,7 +257,8 @@ this.show(figure, "04_condition")
 # The map shows the heavy ball's rate for all $\eta$ (α in the picture, in units of $1/M$) and $\beta$. Gradient descent
 # is the bottom edge. For $\kappa = 1$ momentum buys nothing. For $\kappa = 100$ the best is at $\beta = 0.669$ and
 # $\eta = 3.3/M$, where gradient descent would diverge: momentum also widens the range of stable rates, up to
-# $2(1 + \beta)/M$. But the best setting lies right at the edge of that range, so that one stays below it.
+# $2(1 + \beta)/M$. But for $\kappa = 100$ the best setting lies only 1 % below the edge of that range, and past the edge
+# the method diverges: in practice one takes a smaller rate.
 
 # %%
 this.show(viz.momentum_map(), "04_map")
@@ -316,9 +318,9 @@ this.show(figure, "04_network")
 
 # %% [markdown]
 # Much of what momentum wins over SGD at $\eta = 0.01$, plain SGD wins as well with ten times the rate. The rest is
-# momentum's own. These are single runs of a few hundred steps at most; the difference between heavy ball and
-# Nesterov is too small to mean anything here. The notes recommend momentum "especially for small mini-batches": what it
-# does to their noise is exercise 4.
+# momentum's own. These are single runs of a few hundred steps at most; they cannot tell which of heavy
+# ball and Nesterov is better. The notes recommend momentum "especially for small mini batches": what it does to their
+# noise is exercise 4.
 #
 # ## Take away
 #
@@ -336,7 +338,8 @@ this.show(figure, "04_network")
 # 1. Let the gradient be 1 always. Show with `optim.HeavyBall` that the steps grow to $\eta / (1 - \beta)$. After how
 #    many steps are they at 99 % of it, for $\beta = 0.9$ and for $0.99$?
 # 2. A schedule cuts the rate from 0.1 to 0.001 after 100 steps with the gradient 1. How far do the weights go in the
-#    next 50 steps, with `rate_inside=True` and with `rate_inside=False`?
+#    next 50 steps, with `optim.HeavyBall(…, rate_inside=True)`, which is the equation above, and with
+#    `rate_inside=False`, which keeps $v_t = \beta v_{t-1} + g$ and steps by $-\eta_t v_t$?
 # 3. Take Nesterov's method with $\eta = 1/M$ on quadratics. Which factor does a step have for the eigenvalue
 #    $\lambda = M$? Find the best $\beta$ for $\kappa = 100$ on a grid, from the roots of its characteristic polynomial,
 #    and compare with $(\sqrt\kappa - 1)/(\sqrt\kappa + 1)$.

@@ -2,8 +2,8 @@
 # # 9 · A CNN on images
 #
 # A convolutional network looks at an image through small windows. Every window is compared with the same few filters,
-# so a stroke is found wherever it lies, and a layer needs a few hundred weights where a dense layer would need
-# millions (lesson 8 is about the convolution itself). This lesson takes LeNet-5 apart (LeCun et al. 1998; with the
+# so a stroke is found wherever it lies, and a layer needs hundreds or thousands of weights where a dense layer would
+# need millions (lesson 8 is about the convolution itself). This lesson takes LeNet-5 apart (LeCun et al. 1998; with the
 # shapes of Trivedi 2021): what each layer computes, how many weights it has, and how they are trained.
 #
 # Then it asks what the network has learned. One number, the accuracy, tells little. The confusion matrix, the images
@@ -188,7 +188,8 @@ this.show(figure, "09_cnn_on_images_confusion")
 
 # %% [markdown]
 # The loss of an image is $-\log p$ of its class. Among the images that the network gets wrong, those with the largest
-# loss are furthest from their label. Some of them a person would not get right either.
+# loss are furthest from their label. Some of them a person would not get right either. (The first number below an image counts
+# among the wrong ones only.)
 
 # %%
 wrong = np.flatnonzero(predictions != test_y)
@@ -266,7 +267,7 @@ for name, parameter in model.named_parameters():
 this.show(viz.histograms(model, before=before), "09_cnn_on_images_histograms")
 
 # %% [markdown]
-# **Take away.**
+# ## Take away
 #
 # - Shapes and parameter counts of a CNN follow from two formulas. The convolutions have few of the parameters, the
 #   first dense layer has most.

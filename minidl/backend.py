@@ -246,6 +246,12 @@ def manual_seed(seed: int) -> np.random.Generator:
     ------
     ValueError, TypeError
         If `seed` is not a non-negative integer.
+
+    Examples
+    --------
+    >>> first = ml.manual_seed(0).standard_normal(3)
+    >>> np.array_equal(first, ml.manual_seed(0).standard_normal(3))
+    True
     """
     _default.generator = np.random.default_rng(check_seed(seed, "manual_seed"))
     return _default.generator

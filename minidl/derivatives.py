@@ -75,6 +75,13 @@ def hessian(function: Callable[[], Tensor], params: Any) -> Any:
     ------
     MemoryError
         Before the allocation, if the Hessian would not fit.
+
+    Examples
+    --------
+    >>> x = ml.Tensor(np.array([1.0, 2.0]), requires_grad=True)
+    >>> ml.hessian(lambda: (x * x * x).sum(), x)
+    array([[ 6.,  0.],
+           [ 0., 12.]])
     """
 
     def backward() -> Tensor:

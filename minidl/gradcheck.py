@@ -60,6 +60,10 @@ def check_gradients(
     ------
     GradientError
         Naming the op, the input, the worst element, and its analytic and numeric derivative.
+
+    Examples
+    --------
+    >>> ml.check_gradients(lambda x, w: ops.tanh(x @ w), np.ones((2, 3)), np.ones((3, 2)))
     """
     rng = generator or default_generator()
     arrays = [np.array(backend.to_numpy(getattr(x, "data", x) if isinstance(x, Tensor) else x)) for x in inputs]

@@ -46,7 +46,16 @@ def differentiating(leaves: Iterable[Any]) -> Iterator[None]:
 
 
 class no_grad:
-    """Record no graph, as a context or a decorator: `with ml.no_grad(): ...`. Other threads are not affected."""
+    """Record no graph, as a context or a decorator: `with ml.no_grad(): ...`. Other threads are not affected.
+
+    Examples
+    --------
+    >>> w = ml.Tensor([1.0], requires_grad=True)
+    >>> with ml.no_grad():
+    ...     y = 2 * w
+    >>> y.requires_grad
+    False
+    """
 
     def __enter__(self) -> None:
         self._before = recording.on

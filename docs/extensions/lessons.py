@@ -8,7 +8,6 @@ from pathlib import Path
 import pypandoc
 from sphinx_gallery.scrapers import figure_rst
 
-PICTURES = "minidl-lessons"  # where lessons put their pictures, in the folder that they run in
 CELL = re.compile(r"^# %%(?P<kind>.*)\n", re.MULTILINE)
 BETWEEN = "\n\nNEXTPROSECELL\n\n"
 INTRODUCTION = {
@@ -88,19 +87,24 @@ def restructured(cells: list[str]) -> list[str]:
 
 
 def quick(gallery_conf: dict, script_vars: dict) -> list[str]:
-    """Return the arguments that a lesson gets."""
-    return ["--quick"]
+    """Return the arguments of a lesson in its quick form."""
+    return ["--quick", *full(gallery_conf, script_vars)]
 
 
 def full(gallery_conf: dict, script_vars: dict) -> list[str]:
-    return []
+    return ["--out", str(pictures(script_vars["src_file"]))]
+
+
+def pictures(script: str) -> Path:
+    """Return the folder for a script's pictures, its own, since several run at the same time."""
+    return Path("minidl-lessons") / Path(script).stem
 
 
 def shown(block: tuple, block_vars: dict, gallery_conf: dict) -> str:
     """Move the pictures that a cell has written into the gallery, and return the lines that show them."""
-    pictures = sorted(Path(PICTURES).glob("*.png"), key=lambda path: path.stat().st_mtime_ns)
+    written = sorted(pictures(block_vars["src_file"]).glob("*.png"), key=lambda path: path.stat().st_mtime_ns)
     paths = []
-    for picture, path in zip(pictures, block_vars["image_path_iterator"], strict=False):
+    for picture, path in zip(written, block_vars["image_path_iterator"], strict=False):
         picture.replace(path)
         paths.append(path)
     return figure_rst(paths, gallery_conf["src_dir"])

@@ -34,7 +34,7 @@ gradients = rng.standard_normal((60, 5)) * np.array([1e-3, 0.1, 1.0, 10.0, 100.0
 #
 # Division comes first. So $\epsilon$ is no longer in the denominator but added to every step: each weight drifts by
 # $-\epsilon$ in each step, whatever its gradient is. (And a gradient of 0 is divided by 0.) With $10^{-8}$ the drift is
-# far below any tolerance in use; with $10^{-2}$ it is ten times the rate.
+# $6 \cdot 10^{-7}$ after 60 steps, below the absolute tolerance; with $10^{-2}$ it is ten times the rate in each step.
 
 
 # %%
@@ -51,7 +51,7 @@ def wrong_adam(gs, eta=0.001, beta1=0.9, beta2=0.999, eps=1e-8):
 for eps in (1e-8, 1e-2):
     right, wrong = minidl_path(optim.Adam, gradients, eps=eps), wrong_adam(gradients, eps=eps)
     found = not np.allclose(wrong, right, rtol=1e-4, atol=1e-6)
-    print(f"1  ε = {eps:.0e}: largest difference {np.abs(wrong - right).max():.1e}, found at 1e-4: {found}")
+    print(f"1  ε = {eps:.0e}: largest difference {np.abs(wrong - right).max():.1e}, found: {found}")
     assert found == (eps == 1e-2)
 
 # %% [markdown]
@@ -117,7 +117,8 @@ np.testing.assert_allclose(rmsprop, 1 / np.sqrt(0.1), rtol=1e-6)
 # In the long run $v$ runs through a cycle of three values: $v_1$ after the gradient 3, then
 # $v_2 = \beta_2 v_1 + 1 - \beta_2$ and $v_3 = \beta_2 v_2 + 1 - \beta_2$, with $v_1 = \beta_2 v_3 + 9 (1 - \beta_2)$.
 # It moves in a cycle by $-3/\sqrt{v_1} + 1/\sqrt{v_2} + 1/\sqrt{v_3}$, in units of $\eta$, and goes to the side that
-# this sum says.
+# this sum says. With 0.1 and 0.3 that is the worst point, with 0.5, 0.9 and 0.999 the best. With 0.5 the sum is so small
+# that 3,000 steps do not lead all the way.
 
 
 # %%
@@ -143,4 +144,4 @@ for beta2 in (0.1, 0.3, 0.5, 0.9, 0.999):
     x = online_adam(beta2)
     print(f"4  β₂ = {beta2:5}: in a cycle {drift(beta2):+.3f} η, after 3,000 steps at x = {x:+.3f}")
     assert np.sign(x) == np.sign(drift(beta2))
-assert online_adam(0.999) < 0
+assert [online_adam(beta2) < 0 for beta2 in (0.1, 0.3, 0.5, 0.9, 0.999)] == [False, False, True, True, True]

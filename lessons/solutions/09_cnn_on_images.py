@@ -85,7 +85,8 @@ assert np.isclose(trainer.evaluate((test_x, test_y))["accuracy"], accuracy)
 # %% [markdown]
 # **3.** *Shift the test images to the right. How does the accuracy fall, and which layers see places differently?*
 #
-# A convolution of a shifted image is the shifted convolution, and pooling by 2 × 2 keeps shifts by 2. But the first
+# A convolution of a shifted image is the shifted convolution, and pooling by 2 × 2 makes a shift by 1 of
+# a shift by 2. But the first
 # dense layer has a weight of its own for every place in the last feature maps. To it a shifted image is another one.
 
 # %%
@@ -101,8 +102,8 @@ assert accuracies[0] > accuracies[4] > accuracies[6]
 #
 # **4.** *One permutation of the pixels for all images. Which network minds?*
 #
-# To the multilayer perceptron pixels are a list. A permuted list is another order of the columns of its first weight,
-# and these are drawn at random anyway: it learns as well as before. The convolutional network looks at neighbors.
+# To the multilayer perceptron pixels are a list. A permuted list is another order of the rows of its first weight, and
+# these are drawn at random anyway: it learns about as well as before. The convolutional network looks at neighbors.
 # After the permutation neighbors have nothing to do with each other.
 
 # %%

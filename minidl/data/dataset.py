@@ -66,6 +66,13 @@ class Dataset:
         """Return a dataset with a part of the training images, which holds the classes in the same proportions.
 
         Those of one seed are nested: an eighth is contained in the quarter. All images for testing stay.
+
+        Examples
+        --------
+        >>> digits = data.load("digits")
+        >>> quarter, eighth = digits.subset(1 / 4), digits.subset(1 / 8)
+        >>> len(digits.train_x), len(quarter.train_x), len(eighth.train_x)
+        (1442, 360, 180)
         """
         _check_fraction(fraction, "Dataset.subset")
         rows = splits.stratified(self.train_y, fraction, seed=seed)
@@ -144,8 +151,10 @@ def load(
 
     Examples
     --------
-    >>> cifar = data.load("cifar10", fraction=1 / 4)
-    >>> loader = data.Loader(cifar.train_x, cifar.train_y, batch_size=128)
+    >>> digits = data.load("digits", fraction=1 / 4)
+    >>> digits.train_x.shape, digits.test_x.shape
+    ((360, 8, 8, 1), (355, 8, 8, 1))
+    >>> cifar = data.load("cifar10", fraction=1 / 4)  # doctest: +SKIP
     """
     if name not in NAMES:
         raise ValueError(f"data.load: name is {name!r}, expected one of {', '.join(NAMES)}")
@@ -217,6 +226,13 @@ def from_arrays(
     ValueError, TypeError
         As `data.Dataset`; or if only one of `test_x` and `test_y` is given, or a label is so large that it is hardly
         the index of a class.
+
+    Examples
+    --------
+    >>> images, labels = np.random.default_rng(0).random((50, 8, 8)), np.arange(50) % 5
+    >>> dataset = data.from_arrays(images, labels, test_fraction=0.2)
+    >>> dataset.train_x.shape, dataset.test_x.shape, dataset.classes
+    ((40, 8, 8, 1), (10, 8, 8, 1), ('0', '1', '2', '3', '4'))
     """
     if (test_x is None) != (test_y is None):
         raise ValueError("from_arrays: test_x and test_y belong together, but one of them is None")

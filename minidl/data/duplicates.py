@@ -115,6 +115,12 @@ def duplicates(x: Any, labels: Any = None, *, similarity: float = 0.99) -> Dupli
     only pairs that pass are compared in full. Blocks of images meet in matrix products: time grows with N², about
     20 s for the 60,000 images of CIFAR-10 on two cores, memory with N. Images of a single colour are like none but
     equal ones.
+
+    Examples
+    --------
+    >>> twins = data.duplicates(np.concatenate([x, x[:3]]), np.concatenate([y, y[:3]]))
+    >>> len(twins.surplus)
+    3
     """
     x = np.asarray(to_numpy(x))
     if x.dtype.kind not in "fu":

@@ -39,6 +39,9 @@ class SampleGenerator:
     --------
     >>> generator = data.SampleGenerator(0, epoch=3, samples=[17, 4])
     >>> angles = generator.uniform(-15, 15, size=2)  # of the samples 17 and 4
+    >>> again = data.SampleGenerator(0, epoch=3, samples=[4, 17]).uniform(-15, 15, size=2)
+    >>> np.array_equal(again, angles[::-1])
+    True
     """
 
     def __init__(self, seed: int, epoch: int, samples: Any) -> None:

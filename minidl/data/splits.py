@@ -3,9 +3,11 @@
 Every splitter takes nothing but counts or labels, and gives pairs (training indices, held-out indices), both sorted.
 Those that give several pairs return `Splits`, which makes a pair when it is asked for.
 
->>> for train, held in data.splits.k_fold(len(x), 10):
-...     model.learn(x[train], y[train])
-...     model.judge(x[held], y[held])
+>>> for train, held in data.splits.k_fold(6, 3, seed=None):
+...     print(train, held)
+[2 3 4 5] [0 1]
+[0 1 4 5] [2 3]
+[0 1 2 3] [4 5]
 """
 
 from __future__ import annotations
@@ -82,6 +84,12 @@ def hold_out(count: int, fraction: float = 0.3, *, seed: int = 0) -> tuple[Any, 
     Returns
     -------
     Two sorted arrays of indices.
+
+    Examples
+    --------
+    >>> train, held = data.splits.hold_out(10, 0.3)
+    >>> len(train), len(held)
+    (7, 3)
     """
     held = _held_count(count, fraction, "hold_out")
     order = np.random.default_rng(check_seed(seed, "hold_out")).permutation(count)
@@ -151,6 +159,15 @@ def stratified_k_fold(labels: Any, k: int = 10, *, seed: int | None = 0) -> Spli
     -----
     UserWarning
         If some class has fewer than k samples, so that some folds have none of it.
+
+    Examples
+    --------
+    >>> labels = np.array([0] * 6 + [1] * 3)
+    >>> for train, held in data.splits.stratified_k_fold(labels, 3):
+    ...     print(np.bincount(labels[held]))
+    [2 1]
+    [2 1]
+    [2 1]
     """
     who = "stratified_k_fold"
     labels = _labels(labels, who)

@@ -36,7 +36,7 @@ class Standardization:
 
     Examples
     --------
-    >>> standardize = data.Standardization(images.train_x)
+    >>> standardize = data.Standardization(x)
     >>> train = data.Loader(x, y, augment=data.augment.compose(data.augment.flip(), standardize))
     >>> test = data.Loader(test_x, test_y, augment=standardize, shuffle=False)
     """

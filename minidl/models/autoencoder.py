@@ -38,8 +38,11 @@ def autoencoder(
 
     Examples
     --------
-    >>> trainer = training.Trainer(model, optim.Adam(model), nn.MSE())
-    >>> trainer.fit(data.Loader(images, images, batch_size=64), epochs=5)
+    >>> model = models.autoencoder(code=8, size=8)
+    >>> trainer = training.Trainer(model, optim.Adam(model), nn.MSE(), progress=False)
+    >>> history = trainer.fit(data.Loader(x, x, batch_size=64), epochs=2)
+    >>> model.encoder(x).shape
+    (100, 8)
 
     Notes
     -----

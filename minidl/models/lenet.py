@@ -20,6 +20,12 @@ def lenet5(classes: int = 10, dropout: float = 0.5, channels: int = 1) -> nn.Seq
     -----
     LeCun et al. 1998, with the dropout and the shapes of the progressive-sharpening paper's model summary. That paper
     does not name the activation; ReLU is used here, and He initialization with it.
+
+    Examples
+    --------
+    >>> model = models.lenet5()
+    >>> sum(parameter.size for parameter in model.parameters())
+    44426
     """
     return nn.Sequential(
         conv1=nn.Conv2d(channels, 6, 5),

@@ -43,6 +43,14 @@ def mlp(
     -----
     The weights start with the variance that suits f (`initializers.for_activation`); behind the last layer there is
     none.
+
+    Examples
+    --------
+    >>> model = models.mlp([784, 128, 10], dropout=0.2)
+    >>> sum(parameter.size for parameter in model.parameters())
+    101770
+    >>> model(np.zeros((5, 28, 28, 1), np.float32)).shape
+    (5, 10)
     """
     if not isinstance(sizes, Sequence) or len(sizes) < 2:
         raise ValueError(f"mlp: sizes is {sizes!r}, expected at least the number of inputs and of outputs: [784, 10]")

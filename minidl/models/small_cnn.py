@@ -137,6 +137,12 @@ def small_cnn(
     The weights start with the variance that suits the activation (`initializers.for_activation`: He's for ReLU,
     LeCun's for SELU); behind the last layer there is none. No paper's network: it is as small as one can be in which
     every kind of N §1.1.4 and §1.1.5 has its place.
+
+    Examples
+    --------
+    >>> model = models.small_cnn(classes=10, channels=3, size=32, normalization="batch", dropout="dropout", p=0.3)
+    >>> model(np.zeros((4, 32, 32, 3), np.float32)).shape
+    (4, 10)
     """
     who = "small_cnn"
     if not isinstance(widths, Sequence) or isinstance(widths, str) or not widths:

@@ -99,6 +99,12 @@ class LogisticAnnealing(Annealing):
     Notes
     -----
     R, equations 13, 16 and 21, which leave the unit of t and b open. At a distance of 1.76 b from μ, s is 1/2.
+
+    Examples
+    --------
+    >>> s = nn.LogisticAnnealing(0.1, mu=0.75)
+    >>> [round(s(t), 3) for t in (0.0, 0.5, 0.75, 1.0)]
+    [0.002, 0.28, 1.0, 0.28]
     """
 
     def at(self, z: Any) -> Any:

@@ -80,9 +80,11 @@ class AuxiliaryHeads(Module):
 
     Examples
     --------
-    >>> body = nn.Sequential(features=features, more=more, classifier=classifier)
-    >>> model = nn.AuxiliaryHeads(body, {"features": nn.Sequential(nn.GlobalAvgPool2d(), nn.Dense(32, 10))})
-    >>> trainer = training.Trainer(model, optimizer, nn.WithAuxiliary(nn.CrossEntropy(), weight=0.3))
+    >>> body = nn.Sequential(features=nn.Conv2d(1, 4, 3), flatten=nn.Flatten(), classifier=nn.Dense(144, 10))
+    >>> model = nn.AuxiliaryHeads(body, {"features": nn.Sequential(nn.GlobalAvgPool2d(), nn.Dense(4, 10))})
+    >>> [output.shape for output in model(x)]  # in training; in evaluation the first alone
+    [(100, 10), (100, 10)]
+    >>> trainer = training.Trainer(model, optim.Adam(model), nn.WithAuxiliary(nn.CrossEntropy(), weight=0.3))
 
     Notes
     -----

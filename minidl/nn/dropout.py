@@ -32,6 +32,14 @@ class Dropout(Module):
         When the values are scaled to make up for the dropped ones.
     generator : numpy.random.Generator, optional
         Draws the masks. Default: the thread's generator.
+
+    Examples
+    --------
+    >>> layer = nn.Dropout(0.5, generator=np.random.default_rng(0))
+    >>> layer(np.ones(8, np.float32)).numpy()
+    array([0., 2., 2., 2., 2., 2., 0., 2.], dtype=float32)
+    >>> layer.eval()(np.ones(8, np.float32))
+    array([1., 1., 1., 1., 1., 1., 1., 1.], dtype=float32)
     """
 
     shared: tuple[int, ...] = ()  # axes along which values are dropped together

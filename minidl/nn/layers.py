@@ -36,6 +36,14 @@ class Dense(Module):
     ----------
     weight : (inputs, outputs)
     bias : (outputs,) or None
+
+    Examples
+    --------
+    >>> layer = nn.Dense(3, 2)
+    >>> layer(np.ones((5, 3), np.float32)).shape
+    (5, 2)
+    >>> [(name, parameter.shape) for name, parameter in layer.named_parameters()]
+    [('weight', (3, 2)), ('bias', (2,))]
     """
 
     def __init__(
@@ -86,6 +94,12 @@ class Conv2d(Module):
     ----------
     weight : (height, width, inputs, outputs)
     bias : (outputs,) or None
+
+    Examples
+    --------
+    >>> layer = nn.Conv2d(3, 16, 3, stride=2, padding=1)
+    >>> layer(np.zeros((8, 32, 32, 3), np.float32)).shape
+    (8, 16, 16, 16)
     """
 
     def __init__(
@@ -145,6 +159,12 @@ class ConvTranspose2d(Module):
     ----------
     weight : (height, width, inputs, outputs)
     bias : (outputs,) or None
+
+    Examples
+    --------
+    >>> layer = nn.ConvTranspose2d(16, 3, 4, stride=2, padding=1)
+    >>> layer(np.zeros((8, 16, 16, 16), np.float32)).shape
+    (8, 32, 32, 3)
     """
 
     def __init__(

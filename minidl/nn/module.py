@@ -26,7 +26,16 @@ _observers = _Observers()
 
 @contextlib.contextmanager
 def observe(observer: Observer) -> Iterator[None]:
-    """Call `observer(module, output)` after every forward pass of every module in this context."""
+    """Call `observer(module, output)` after every forward pass of every module in this context.
+
+    Examples
+    --------
+    >>> shapes = []
+    >>> with nn.observe(lambda module, output: shapes.append((type(module).__name__, output.shape))):
+    ...     output = model(x)
+    >>> shapes
+    [('Flatten', (100, 64)), ('Dense', (100, 10)), ('Sequential', (100, 10))]
+    """
     _observers.active.append(observer)
     try:
         yield
@@ -36,7 +45,17 @@ def observe(observer: Observer) -> Iterator[None]:
 
 @contextlib.contextmanager
 def evaluating(model: Module) -> Iterator[None]:
-    """Switch to evaluation in this context; afterwards every module has the mode that it had before."""
+    """Switch to evaluation in this context; afterwards every module has the mode that it had before.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Dense(2, 2), nn.Dropout(0.5))
+    >>> with nn.evaluating(net):
+    ...     print(net[1].training)
+    False
+    >>> net[1].training
+    True
+    """
     modes = [(module, module.training) for _, module in model.named_modules()]
     model.eval()
     try:
@@ -168,8 +187,10 @@ class Module:
 
         Examples
         --------
-        >>> model.load_state_dict(pretrained, strict=False)
-        >>> model.body.freeze()
+        >>> model = nn.Sequential(body=nn.Dense(3, 4), head=nn.Dense(4, 2))
+        >>> body = model.body.freeze()
+        >>> [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+        ['head.weight', 'head.bias']
         """
         return self._set_frozen(True)
 
@@ -318,7 +339,19 @@ class Module:
 
 
 class Sequential(Module):
-    """Modules one after the other: given in order, or by name (`Sequential(conv=Conv2d(...), pool=...)`)."""
+    """Modules one after the other: given in order, or by name (`Sequential(conv=Conv2d(...), pool=...)`).
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Flatten(), nn.Dense(64, 32), nn.ReLU(), nn.Dense(32, 10))
+    >>> net(x).shape
+    (100, 10)
+    >>> net[:2]
+    Sequential(
+      (0): Flatten()
+      (1): Dense(64, 32)
+    )
+    """
 
     def __init__(self, *modules: Module, **named: Module) -> None:
         for name, module in [*((str(i), module) for i, module in enumerate(modules)), *named.items()]:

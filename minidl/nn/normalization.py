@@ -97,6 +97,16 @@ class BatchNorm(_RunningNorm):
     Notes
     -----
     A batch of one row of features has variance 0: in training all its outputs are β, and nothing before it learns.
+
+    Examples
+    --------
+    >>> norm = nn.BatchNorm(2)
+    >>> y = norm(np.array([[1.0, 10.0], [3.0, 30.0]], np.float32)).numpy()
+    >>> y.round(3)
+    array([[-1., -1.],
+           [ 1.,  1.]], dtype=float32)
+    >>> norm.running_mean.numpy()
+    array([0.2, 2. ], dtype=float32)
     """
 
     def __init__(self, channels: int, momentum: float = 0.1, eps: float = 1e-5, relu: bool = False) -> None:

@@ -16,7 +16,13 @@ from minidl.tensor import Tensor
 
 
 class MaxPool2d(Module):
-    """The largest value of each window (`ops.max_pool2d`); `stride` defaults to the size."""
+    """The largest value of each window (`ops.max_pool2d`); `stride` defaults to the size.
+
+    Examples
+    --------
+    >>> nn.MaxPool2d(2)(x).shape
+    (100, 4, 4, 1)
+    """
 
     def __init__(self, size: int | tuple[int, int], stride: int | tuple[int, int] | None = None) -> None:
         self.size = pair(size, "MaxPool2d", "size", 1)
@@ -76,7 +82,13 @@ class Flatten(Module):
 
 
 class Unflatten(Module):
-    """Each row as an array of this shape, the inverse of `Flatten`: (N, H·W·C) becomes `(N, *shape)`."""
+    """Each row as an array of this shape, the inverse of `Flatten`: (N, H·W·C) becomes `(N, *shape)`.
+
+    Examples
+    --------
+    >>> nn.Unflatten((4, 4, 4))(np.zeros((5, 64), np.float32)).shape
+    (5, 4, 4, 4)
+    """
 
     def __init__(self, shape: Sequence[int]) -> None:
         self.shape = tuple(positive_integer(size, "Unflatten", f"shape[{i}]") for i, size in enumerate(shape))

@@ -20,7 +20,16 @@ GELU_CUBIC = 0.044715  # of the same
 
 @differentiable
 def relu(x):
-    """max(x, 0). The derivative at 0 is 0."""
+    """max(x, 0). The derivative at 0 is 0.
+
+    Examples
+    --------
+    >>> x = ml.Tensor([-1.0, 0.0, 2.0], requires_grad=True)
+    >>> y = ops.relu(x)
+    >>> y.backward(np.ones(3))
+    >>> y.numpy(), x.grad
+    (array([0., 0., 2.], dtype=float32), array([0., 0., 1.], dtype=float32))
+    """
     y = apply(_ramp, x)
     return y, lambda g: apply(_passed, g, y)
 
@@ -171,6 +180,11 @@ def softmax(x, axis=-1):
     r"""Return :math:`y_j = e^{x_j} / \sum_k e^{x_k}` along the axis; the largest x is subtracted first.
 
     :math:`\partial L/\partial x_j = y_j \big(g_j - \sum_k g_k y_k\big)`.
+
+    Examples
+    --------
+    >>> ops.softmax([0.0, np.log(3.0)]).numpy()
+    array([0.25, 0.75], dtype=float32)
     """
 
     def formula(x):

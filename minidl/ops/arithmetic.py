@@ -95,7 +95,14 @@ def minimum(x, y):
 
 @differentiable
 def where(condition, x, y):
-    """Return x where the condition holds and y elsewhere. The condition, an array of booleans, has no derivative."""
+    """Return x where the condition holds and y elsewhere. The condition, an array of booleans, has no derivative.
+
+    Examples
+    --------
+    >>> x = np.array([-1.0, 2.0])
+    >>> ops.where(x > 0, x, 10 * x).numpy()
+    array([-10.,   2.])
+    """
     return np.where(condition, x, y), (
         None,
         lambda g: g * condition,

@@ -70,6 +70,14 @@ def conv2d(x, w, b=None, *, stride=1, padding=0):
     ------
     ValueError
         If shapes do not fit; the message names the argument and the shapes.
+
+    Examples
+    --------
+    >>> image = np.arange(9.0).reshape(1, 3, 3, 1)
+    >>> box = np.ones((2, 2, 1, 1))
+    >>> ops.conv2d(image, box).numpy()[0, :, :, 0]
+    array([[ 8., 12.],
+           [20., 24.]])
     """
     _check_operands(x, w, b, "conv2d")
     size, shape = w.shape[:2], x.shape
@@ -135,6 +143,16 @@ def conv_transpose2d(x, w, b=None, *, stride=1, padding=0, output_padding=0):
     Notes
     -----
     N, introduction (in place of upsampling); Dumoulin and Visin 2016. PyTorch keeps w as (C, K, kh, kw).
+
+    Examples
+    --------
+    >>> image = np.array([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 2, 2, 1)
+    >>> box = np.ones((2, 2, 1, 1))
+    >>> ops.conv_transpose2d(image, box, stride=2).numpy()[0, :, :, 0]
+    array([[1., 1., 2., 2.],
+           [1., 1., 2., 2.],
+           [3., 3., 4., 4.],
+           [3., 3., 4., 4.]])
     """
     who = "conv_transpose2d"
     _check_operands(x, w, b, who)

@@ -38,6 +38,14 @@ def cross_entropy(logits, labels, label_smoothing=0.0, *, reduction="mean"):
         Wrong shapes, an empty batch, labels that are neither integers nor shares, or out of range. To look at labels
         that lie on a GPU already would mean to wait for it: there a sample whose label is out of range has the loss
         and the gradient NaN.
+
+    Examples
+    --------
+    >>> logits = ml.Tensor([[2.0, 0.0, 0.0]], requires_grad=True)
+    >>> loss = ops.cross_entropy(logits, [0])
+    >>> loss.backward()
+    >>> print(f"{loss.item():.4f}", logits.grad.round(4))
+    0.2395 [[-0.213   0.1065  0.1065]]
     """
     labels = checked_labels(logits, labels, "cross_entropy", "logits")
     if not 0 <= label_smoothing <= 1:
@@ -64,6 +72,11 @@ def mse(outputs, targets, *, reduction="mean"):
     ------
     ValueError
         If the shapes differ (nothing is broadcast) or are empty.
+
+    Examples
+    --------
+    >>> ops.mse([1.0, 2.0, 4.0], [1.0, 2.0, 1.0])
+    Tensor(3., dtype=float64)
     """
     if outputs.shape != np.shape(targets):
         raise ValueError(f"mse: outputs have shape {outputs.shape} and targets {np.shape(targets)}, expected the same")

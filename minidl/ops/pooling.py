@@ -29,6 +29,13 @@ def max_pool2d(x, size, stride=None):
         The window. Rows and columns that do not fill a last window are left out.
     stride : int or (vertical, horizontal), optional
         Default: the size, so that windows do not overlap.
+
+    Examples
+    --------
+    >>> image = np.arange(16.0).reshape(1, 4, 4, 1)
+    >>> ops.max_pool2d(image, 2).numpy()[0, :, :, 0]
+    array([[ 5.,  7.],
+           [13., 15.]])
     """
     size, stride = _windows(x, size, stride, "max_pool2d")
     pool, shape = kernels.of(x).pool, x.shape
@@ -47,6 +54,13 @@ def avg_pool2d(x, size, stride=None):
         The window. Rows and columns that do not fill a last window are left out.
     stride : int or (vertical, horizontal), optional
         Default: the size, so that windows do not overlap.
+
+    Examples
+    --------
+    >>> image = np.arange(16.0).reshape(1, 4, 4, 1)
+    >>> ops.avg_pool2d(image, 2).numpy()[0, :, :, 0]
+    array([[ 2.5,  4.5],
+           [10.5, 12.5]])
     """
     size, stride = _windows(x, size, stride, "avg_pool2d")
     pool, shape = kernels.of(x).pool, x.shape

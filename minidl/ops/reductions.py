@@ -55,7 +55,13 @@ def sum(x, axis=None, keepdims=False):
 
 @differentiable
 def mean(x, axis=None, keepdims=False):
-    """Return the mean of x over the axes."""
+    """Return the mean of x over the axes.
+
+    Examples
+    --------
+    >>> ops.mean(np.array([[1.0, 2.0], [3.0, 6.0]]), axis=0).numpy()
+    array([2., 4.])
+    """
     axes = checked_axes(axis, x.ndim, "mean")
     count = math.prod(x.shape[a] for a in axes)
     if count == 0:

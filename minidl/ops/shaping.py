@@ -67,8 +67,15 @@ def _may_repeat(part):
 
 
 def concatenate(tensors, axis=0):
-    """Join arrays along an existing axis, by default the first; their other sizes must agree."""
-    return join(*tensors, axis=axis)
+    """Join arrays along an existing axis, by default the first; their other sizes must agree.
+
+    Examples
+    --------
+    >>> ops.concatenate([np.ones((2, 2)), np.zeros((2, 1))], axis=1).numpy()
+    array([[1., 1., 0.],
+           [1., 1., 0.]])
+    """
+    return join(*(tensor if hasattr(tensor, "dtype") else Tensor(tensor) for tensor in tensors), axis=axis)
 
 
 def stack(tensors, axis=0):
@@ -118,6 +125,12 @@ def pad(x, widths, value=0.0):
     widths : sequence of (before, after)
         How many elements to add on each side, for each axis of x.
     value : float, default 0
+
+    Examples
+    --------
+    >>> ops.pad(np.ones((1, 2)), [(0, 1), (1, 0)]).numpy()
+    array([[0., 1., 1.],
+           [0., 0., 0.]])
     """
     try:
         pairs = [(int(before), int(after)) for before, after in widths]

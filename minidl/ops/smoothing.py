@@ -48,6 +48,12 @@ def residual_smoothing(d, scale, steepness=1.0, *, differentiate_diffusivity=Fal
     -----
     R, equations 9, 10, 15, 17 to 20 and 22. Where all residuals of a sample are equal, :math:`\sigma = 0`, all
     :math:`\tilde d` count as 0.
+
+    Examples
+    --------
+    >>> residual = np.array([[0.6, 0.3, 0.0]])
+    >>> ops.residual_smoothing(residual, 0.2, steepness=0).numpy().round(3)  # κ = 0.1 for all
+    array([[0.555, 0.3  , 0.045]])
     """
     if d.ndim != 2:
         raise ValueError(f"residual_smoothing: d has shape {d.shape}, expected (samples, values)")

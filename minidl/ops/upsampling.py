@@ -52,6 +52,14 @@ def upsample2d(x, scale, mode="nearest"):
     -----
     "bilinear" is PyTorch's with align_corners=False: the edges of the images, not the centres of their corner pixels,
     lie on each other, so that a block of s × s pixels has its centre where its pixel has.
+
+    Examples
+    --------
+    >>> image = np.array([[1.0, 2.0]]).reshape(1, 1, 2, 1)
+    >>> ops.upsample2d(image, (1, 2)).numpy().ravel()
+    array([1., 1., 2., 2.])
+    >>> ops.upsample2d(image, (1, 2), "bilinear").numpy().ravel()
+    array([1.  , 1.25, 1.75, 2.  ])
     """
     down, across = pair(scale, "upsample2d", "scale", 1)
     checked_mode(mode, "upsample2d")

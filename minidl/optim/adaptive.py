@@ -167,6 +167,15 @@ class Adam(Optimizer):
     Notes
     -----
     N §1.2.3.3; Kingma and Ba 2015, Algorithm 1. PyTorch's `Adam` is the same sequence.
+
+    Examples
+    --------
+    >>> W = ml.Tensor([1.0, 100.0], requires_grad=True)
+    >>> optimizer = optim.Adam([W], lr=0.1)
+    >>> (W * W).sum().backward()
+    >>> optimizer.step()
+    >>> W.numpy()
+    array([ 0.9, 99.9], dtype=float32)
     """
 
     by_element = True

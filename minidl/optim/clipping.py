@@ -84,6 +84,11 @@ class ClipNorm(Clip):
     Notes
     -----
     Pascanu et al. 2013. PyTorch's `clip_grad_norm_` adds 1e-6 to the norm, and clips before weight decay is added.
+
+    Examples
+    --------
+    >>> optim.ClipNorm(1.0)(np.array([3.0, 4.0]))
+    array([0.6, 0.8])
     """
 
     def __init__(self, limit: float) -> None:

@@ -23,6 +23,15 @@ class SGD(Optimizer):
     Notes
     -----
     N §1.2.3.2. Plain: for momentum see `HeavyBall` and `Nesterov`.
+
+    Examples
+    --------
+    >>> W = ml.Tensor([1.0, 2.0], requires_grad=True)
+    >>> optimizer = optim.SGD([W], lr=0.1)
+    >>> (W * W).sum().backward()
+    >>> optimizer.step()
+    >>> W.numpy()
+    array([0.8, 1.6], dtype=float32)
     """
 
     by_element = True
@@ -61,6 +70,19 @@ class HeavyBall(Optimizer):
     Notes
     -----
     N §1.2.3.3; Polyak 1964.
+
+    Examples
+    --------
+    >>> W = ml.Tensor([1.0], requires_grad=True)
+    >>> optimizer = optim.HeavyBall([W], lr=0.1, beta=0.5)
+    >>> for _ in range(3):
+    ...     optimizer.zero_grad()
+    ...     (W * W).sum().backward()
+    ...     optimizer.step()
+    ...     print(f"{W.item():.3f}")
+    0.800
+    0.540
+    0.302
     """
 
     by_element = True

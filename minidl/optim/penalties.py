@@ -90,6 +90,12 @@ class L2(NormPenalty):
     N §1.1.3; P. PyTorch's `weight_decay=λ/m` is the coupled form. AdamW (Loshchilov and Hutter 2019) multiplies the
     pull by the rate: :math:`w \leftarrow w - \eta_t (\dots + \lambda w)`; the notes' form does not, so for the same
     sequence at a constant rate λ/m is η times AdamW's λ. A Gaussian prior on the weights.
+
+    Examples
+    --------
+    >>> optimizer = optim.SGD(model, lr=0.1, penalty=optim.penalties.L2(1e-4))
+    >>> optimizer.penalty_value > 0
+    True
     """
 
     def __init__(

@@ -79,6 +79,12 @@ class Decay(Schedule):
     N §1.2.3.2. The divisors multiply: with a constant τ the rate falls faster than any exponential, as
     :math:`\eta_0 / \prod_k (1 + \tau k)`. t takes whole numbers only. The recursion goes on from the last t that was
     asked for, or from 0 if that was a later one.
+
+    Examples
+    --------
+    >>> rate = optim.schedules.Decay(0.1, tau=0.1)
+    >>> [round(rate(t), 4) for t in (0, 1, 2, 3)]
+    [0.1, 0.0909, 0.0758, 0.0583]
     """
 
     whole = True
@@ -165,6 +171,12 @@ class SquareRoot(Schedule):
     Notes
     -----
     N §1.2.3.2.
+
+    Examples
+    --------
+    >>> rate = optim.schedules.SquareRoot(0.1)
+    >>> [round(rate(t), 4) for t in (0, 3, 99)]
+    [0.1, 0.05, 0.01]
     """
 
     def __init__(self, lr: float) -> None:
@@ -198,6 +210,13 @@ class Cosine(Schedule):
     Notes
     -----
     N §1.2.3.2; Loshchilov and Hutter 2017.
+
+    Examples
+    --------
+    >>> rate = optim.schedules.Cosine(0.1, steps=100, final=0.001)
+    >>> [round(rate(t), 4) for t in (0, 50, 100, 200)]
+    [0.1, 0.0505, 0.001, 0.001]
+    >>> optimizer = optim.SGD(model, lr=rate)
     """
 
     def __init__(self, lr: float, steps: float, final: float = 0.0) -> None:
@@ -234,6 +253,12 @@ class WarmUp(Schedule):
     N §1.2.3.2. The notes' own formula jumps at T: it goes on with
     :math:`\eta_T + \frac{\eta_0 - \eta_T}{2}(1 + \cos(\pi t/T))`, which begins at the cosine's lowest point and rises
     again. Here the cosine begins at T, from the rate that the line has reached, so that the schedule is continuous.
+
+    Examples
+    --------
+    >>> rate = optim.schedules.WarmUp(0.0, peak=0.1, warmup=10, steps=100)
+    >>> [round(rate(t), 4) for t in (0, 5, 10, 55, 100)]
+    [0.0, 0.05, 0.1, 0.05, 0.0]
     """
 
     def __init__(self, lr: float, peak: float, warmup: float, steps: float, final: float = 0.0) -> None:
@@ -269,6 +294,12 @@ class Restarts(Schedule):
     Notes
     -----
     N §1.2.3.2; Loshchilov and Hutter 2017.
+
+    Examples
+    --------
+    >>> rate = optim.schedules.Restarts(0.1, period=10)
+    >>> [round(rate(t), 4) for t in (0, 5, 9, 10)]
+    [0.1, 0.05, 0.0024, 0.1]
     """
 
     def __init__(self, lr: float, period: float, mult: float = 1, final: float = 0.0) -> None:

@@ -56,7 +56,9 @@ class Recipe:
 
     Examples
     --------
-    >>> Recipe("momentum", "small_cnn", "HeavyBall(beta=0.9)", rate="Cosine({rate}, {epochs})", values={"rate": 0.1})
+    >>> recipe = studies.Recipe(
+    ...     "momentum", "small_cnn", "HeavyBall(beta=0.9)", rate="Cosine({rate}, {epochs})", values={"rate": 0.1}
+    ... )
     """
 
     name: str

@@ -121,16 +121,16 @@ def search(
     --------
     >>> def objective(values, report):
     ...     backend.manual_seed(0)
-    ...     model = models.mlp([784, 32, 10])
+    ...     model = models.mlp([64, 32, 10])
     ...     trainer = training.Trainer(model, optim.HeavyBall(model, **values), progress=False)
     ...     for epoch in range(5):
-    ...         history = trainer.fit(loader, held_out)
+    ...         history = trainer.fit(loader, (test_x, test_y))
     ...         if history.stopped == "interrupted":
     ...             raise KeyboardInterrupt
     ...         report(epoch, history.column("validation_accuracy")[-1])
     ...     return history.column("validation_accuracy")[-1]
     >>> space = {"lr": studies.Range(1e-3, 1.0, log=True), "beta": studies.Range(0.0, 0.99)}
-    >>> print(studies.search(objective, space, name="mlp", trials=30))
+    >>> print(studies.search(objective, space, name="mlp", trials=30))  # doctest: +SKIP
     """
     if not callable(objective):
         raise TypeError(f"search: objective is {objective!r}, expected a callable")

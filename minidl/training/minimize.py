@@ -91,8 +91,8 @@ def minimize(
     ...     loss = bowl(W)
     ...     loss.backward()
     ...     return loss
-    >>> training.minimize(optim.SGD([W], lr=0.01), closure, max_steps=2000).stopped
-    'XX'
+    >>> training.minimize(optim.SGD([W], lr=0.01), closure, [training.SmallStep(1e-3)]).stopped
+    'SmallStep: ‖ΔW‖ = 0.001 < 0.001 at step 289'
     """
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"minimize: optimizer is {type(optimizer).__name__}, expected Optimizer")

@@ -109,6 +109,12 @@ def find_rate(
     Smith 2017, "Cyclical learning rates for training neural networks", §3.3. The first tenth of the steps is not
     judged, since a mean of few losses is noise, and the steepest fall is looked for up to the least value. The running
     mean lags about 1 / `smoothing` steps behind, so that with few steps the suggestion comes out too high.
+
+    Examples
+    --------
+    >>> found = training.find_rate(model, optim.SGD(model), loader, steps=20)
+    >>> len(found.rates), bool(found.suggestion < found.least)
+    (20, True)
     """
     _check(optimizer, train, low, high, steps, smoothing, divergence)
     given = nn.CrossEntropy() if loss is None else loss

@@ -68,8 +68,8 @@ class Trainer:
     --------
     >>> trainer = training.Trainer(model, optim.Adam(model, lr=0.01), progress=False)
     >>> history = trainer.fit(data.Loader(x, y, 20), validation=(test_x, test_y), epochs=10)
-    >>> len(history.steps), history.column("validation_accuracy")[-1]
-    (50, 0.0)
+    >>> len(history.steps), history.column("validation_accuracy")[-1] > 0.5
+    (50, True)
     """
 
     def __init__(

@@ -22,7 +22,7 @@ from minidl.viz.sensitivity import rate_momentum_map, rate_sensitivity
 from minidl.viz.sheet import race_sheet
 from minidl.viz.sparsity import sparsity
 from minidl.viz.stages import sharpening_stages
-from minidl.viz.style import ACCENT, FAINT, INK, plain, save, titled_figure
+from minidl.viz.style import ACCENT, FAINT, INK, OTHER, plain, save, titled_figure
 from minidl.viz.suspects import suspects
 from minidl.viz.trials import learning_curves
 
@@ -30,6 +30,7 @@ __all__ = [
     "ACCENT",
     "FAINT",
     "INK",
+    "OTHER",
     "Graph",
     "LearningCurve",
     "Race",

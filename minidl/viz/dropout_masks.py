@@ -74,8 +74,8 @@ def dropout_masks(
         figure.text(left / width, 1 - HEADER / height, head, fontsize=8.5, color=INK, va="top")
     for line, (name, pictures) in enumerate(rows.items()):
         top = HEADER + HEADS + line * (CELL + BELOW)
-        words = {"fontsize": 10, "fontweight": "bold", "color": INK, "va": "center", "parse_math": False}
-        figure.text(MARGIN / width, 1 - (top + CELL / 2) / height, name, **words)
+        label = figure.text(MARGIN / width, 1 - (top + CELL / 2) / height, name, fontsize=10, color=INK, va="center")
+        label.set(fontweight="bold", parse_math=False)
         largest = max(float(abs(picture).max()) for picture in pictures) or 1.0
         for column, picture in enumerate(pictures):
             left = MARGIN + LABEL + column * (CELL + GAP)

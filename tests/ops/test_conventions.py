@@ -285,3 +285,8 @@ def test_a_share_of_0_is_0_times_a_logit_of_minus_infinity():
         losses.append([loss.item(), *x.grad.ravel()])
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-12)
     assert np.isfinite(losses).all()
+
+
+def test_concatenate_takes_lists_as_other_ops_do():
+    joined = ops.concatenate([[1.0], ml.Tensor([2.0]), np.array([3.0], np.float32)])
+    np.testing.assert_array_equal(joined.data, np.array([1.0, 2.0, 3.0], np.float32))

@@ -37,6 +37,13 @@ class mixup:
     -----
     Zhang, Cissé, Dauphin and Lopez-Paz 2018, "mixup: beyond empirical risk minimization". Here λ is drawn for each
     image, not for the batch.
+
+    Examples
+    --------
+    >>> change = augment.mixup(classes=10, alpha=0.4)
+    >>> mixed, shares = change(x, y, np.random.default_rng(0))
+    >>> mixed.shape, shares.shape, bool(np.allclose(shares.sum(axis=1), 1))
+    ((100, 8, 8, 1), (100, 10), True)
     """
 
     strengths: ClassVar = ("alpha",)

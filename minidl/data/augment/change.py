@@ -59,6 +59,13 @@ class compose(Change):
     """Makes several changes, one after the other: ``compose(crop(4), flip(), standardize)``.
 
     Standardization comes last: the other changes clip to [0, 1], and would damage images that were standardized.
+
+    Examples
+    --------
+    >>> change = augment.compose(augment.crop(1), augment.flip(), augment.noise(0.05))
+    >>> str(change)
+    'crop(padding=1), flip(p=0.5), noise(deviation=0.05)'
+    >>> train = data.Loader(x, y, 50, augment=change)
     """
 
     changes: tuple[Callable[[Any, Any], Any], ...]

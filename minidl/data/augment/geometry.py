@@ -53,7 +53,14 @@ class affine(Change):
 
 @dataclass(frozen=True)
 class rotate(Change):
-    """Turns each image by an angle from [−degrees, degrees] about its middle; see `affine`."""
+    """Turns each image by an angle from [−degrees, degrees] about its middle; see `affine`.
+
+    Examples
+    --------
+    >>> turned = augment.rotate(15)(x, np.random.default_rng(0))
+    >>> turned.shape, float(turned.min()) >= 0, float(turned.max()) <= 1
+    ((100, 8, 8, 1), True, True)
+    """
 
     strengths: ClassVar = ("degrees",)
     degrees: float = 15.0
