@@ -7,7 +7,7 @@
 #
 # That sounds simpler than it is. How little is a little? Computers round, functions have kinks, and a careless check
 # lets wrong gradients pass. This lesson is about these three things. The gradient $\nabla_W L$ itself is that of the
-# lecture notes' §1.2.1; the complex step at the end is from Squire and Trapp (1998).
+# lecture notes' §1.2.1; the complex step is from Squire and Trapp (1998).
 
 # %%
 import numpy as np
@@ -54,9 +54,10 @@ np.testing.assert_allclose(shrinks, 100, rtol=0.01)
 
 # %% [markdown]
 # With $h = 10^{-3}$ the central difference is good to six digits, with $10^{-5}$ to ten. Then it becomes worse again:
-# with $h = 10^{-11}$ it is worse than with $10^{-3}$. What happens is rounding. $f(x + h)$ and $f(x - h)$ are known to about
-# $\epsilon\,|f|$, where $\epsilon = 2^{-53}$ in double precision, and $x \pm h$ is rounded as well. The difference of
-# the two is nearly all error when $h$ is tiny, and the division by $2h$ makes it large. So the error is about
+# with $h = 10^{-11}$ it is worse than with $10^{-3}$. What happens is rounding. $f(x + h)$ and $f(x - h)$ are known to
+# about $\epsilon\,|f|$, where $\epsilon = 2^{-53}$ in double precision, and $x \pm h$ is rounded as well. The
+# difference of the two is nearly all error when $h$ is tiny, and the division by $2h$ makes it large. So the error is
+# about
 #
 # $$ \underbrace{\frac{h^2}{6} |f'''|}_{\text{truncation}} +
 #    \underbrace{\frac{\epsilon}{h} \big(|f| + |x f'|\big)}_{\text{rounding}} $$

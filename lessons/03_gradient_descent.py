@@ -222,8 +222,8 @@ for rho in (0.0, 0.9, 0.99, 0.999):
     print(f"{rho:13} {condition(X):6.1f} {np.sqrt((1 + rho) / (1 - rho)):16.1f} {change:13.5f} {bound:7.4f}")
 
 # %% [markdown]
-# The more the features say the same, the worse. The condition number and the change of $W$ grow about in proportion; the
-# bound holds, and is cautious, for it assumes the worst direction. Next the number of samples, for ten independent
+# The more the features say the same, the worse. The condition number and the change of $W$ grow about in proportion;
+# the bound holds, and is cautious, for it assumes the worst direction. Next the number of samples, for ten independent
 # features. The notes ask for at least $2d + 1 = 21$: with as many samples as features, chance makes some of them nearly
 # dependent.
 
@@ -260,7 +260,8 @@ assert rows[0][1] < rows[1][1] < rows[3][1] < rows[4][1]
 # The Hessian of the mean squared loss $\frac{1}{2m} \|WX - y\|^2$ is $\frac1m XX^T$, so scaling the features changes
 # the loss's shape. Standardizing, $x' = (x - \bar x) / \sigma$ for each feature, makes the diagonal of the Hessian 1
 # and separates the bias from all other weights. What remains is the correlation. On images: the features are the mean
-# brightness of each of 16 squares of 7 × 7 pixels, and a constant 1 for the bias; the target is 1 for one class and 0 for the others.
+# brightness of each of 16 squares of 7 × 7 pixels, and a constant 1 for the bias; the target is 1 for one class and 0
+# for the others.
 
 # %%
 images = this.images("fashion-mnist")

@@ -136,8 +136,8 @@ for t in (1, 2, 3):
 # a pendulum with friction. Its characteristic polynomial is $z^2 - (1 + \beta - \eta\lambda) z + \beta$. If
 # $(1 + \beta - \eta\lambda)^2 < 4\beta$ the roots are complex: the error swings around 0, and shrinks by $\sqrt\beta$
 # in each step, whatever $\lambda$ is. Otherwise the root with the larger modulus decides. If it is positive, as here,
-# the error creeps; if it is negative, for $\eta\lambda > 1 + \beta$, it changes its sign in each step. We count how often
-# the first coordinate, with $\lambda = 1$, passes its minimum.
+# the error creeps; if it is negative, for $\eta\lambda > 1 + \beta$, it changes its sign in each step. We count how
+# often the first coordinate, with $\lambda = 1$, passes its minimum.
 
 # %%
 print("   β    roots     factor in a step   passes in 500 steps")
@@ -257,8 +257,8 @@ this.show(figure, "04_condition")
 # The map shows the heavy ball's rate for all $\eta$ (α in the picture, in units of $1/M$) and $\beta$. Gradient descent
 # is the bottom edge. For $\kappa = 1$ momentum buys nothing. For $\kappa = 100$ the best is at $\beta = 0.669$ and
 # $\eta = 3.3/M$, where gradient descent would diverge: momentum also widens the range of stable rates, up to
-# $2(1 + \beta)/M$. But for $\kappa = 100$ the best setting lies only 1 % below the edge of that range, and past the edge
-# the method diverges: in practice one takes a smaller rate.
+# $2(1 + \beta)/M$. But for $\kappa = 100$ the best setting lies only 1 % below the edge of that range, and past the
+# edge the method diverges: in practice one takes a smaller rate.
 
 # %%
 this.show(viz.momentum_map(), "04_map")
@@ -318,9 +318,9 @@ this.show(figure, "04_network")
 
 # %% [markdown]
 # Much of what momentum wins over SGD at $\eta = 0.01$, plain SGD wins as well with ten times the rate. The rest is
-# momentum's own. These are single runs of a few hundred steps at most; they cannot tell which of heavy
-# ball and Nesterov is better. The notes recommend momentum "especially for small mini batches": what it does to their
-# noise is exercise 4.
+# momentum's own. These are single runs of a few hundred steps at most; they cannot tell which of heavy ball and
+# Nesterov is better. The notes recommend momentum "especially for small mini batches": what it does to their noise is
+# exercise 4.
 #
 # ## Take away
 #

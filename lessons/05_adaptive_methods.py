@@ -20,9 +20,9 @@ this = course.lesson("5 · Adaptive methods: from AdaGrad to AMSGrad")
 # %% [markdown]
 # ## How each is checked
 #
-# An optimizer is a rule that makes steps out of gradients. So each hand-made rule is given the same 60 random gradients as
-# minidl's, and all 60 points must agree. The gradients are made to be unpleasant: of very different sizes, one of them
-# rare, one always zero.
+# An optimizer is a rule that makes steps out of gradients. So each hand-made rule is given the same 60 random gradients
+# as minidl's, and all 60 points must agree. The gradients are made to be unpleasant: of very different sizes, one of
+# them rare, one always zero.
 
 # %%
 rng = np.random.default_rng(0)
@@ -379,9 +379,9 @@ for method in ("AdaGrad", "RMSProp", "Adam", "AMSGrad"):
 #
 # ## The ways
 #
-# On a quadratic with $\kappa = 100$ one can see each coordinate's own rate: the lines show $|\Delta W| / |g|$ for both coordinates.
-# In SGD they are the same. In the others the flat coordinate $x$ has a much larger rate than the steep one; the last
-# panel says by how much. It makes up for a good part of the bad condition.
+# On a quadratic with $\kappa = 100$ one can see each coordinate's own rate: the lines show $|\Delta W| / |g|$ for both
+# coordinates. In SGD they are the same. In the others the flat coordinate $x$ has a much larger rate than the steep
+# one; the last panel says by how much. It makes up for a good part of the bad condition.
 
 # %%
 shown = ("sgd", "adagrad", "rmsprop", "adam", "amsgrad")
@@ -428,5 +428,5 @@ this.show(viz.race_sheet(sweep), "05_race")
 #    $\epsilon = 0$ where there is an $\epsilon$, and gradients without zeros.
 # 3. A weight has had the gradient 0 for 2,000 steps, and then it is 1. How long is Adam's step, in units of $\eta$? And
 #    RMSProp's? Derive both numbers.
-# 4. In the example of Reddi, Kale and Kumar, for which $\beta_2$ does Adam go to the best point, $-1$? Try 0.1, 0.3, 0.5, 0.9
-#    and 0.999.
+# 4. In the example of Reddi, Kale and Kumar, for which $\beta_2$ does Adam go to the best point, $-1$? Try 0.1, 0.3,
+#    0.5, 0.9 and 0.999.

@@ -113,13 +113,13 @@ np.testing.assert_allclose(by_hand, from_minidl, rtol=1e-9, atol=1e-9)
 assert f(by_hand[-1]) < 1e-20
 
 # %% [markdown]
-# The last lines of the table are the reason for the trouble: near the minimum each step about doubles the number of
-# correct digits. A first-order method gains a fixed part of a digit with each step.
+# The last lines of the table show what the effort is for: near the minimum each step about doubles the number of
+# correct digits. Gradient descent gains about the same part of a digit with each step.
 #
 # ## Where the loss curves downwards
 #
-# Newton's step goes to where the gradient is zero. In a bowl that is the minimum. If $H$ has a negative eigenvalue,
-# the parabola is a saddle, and Newton's step goes *up* along that direction. The surface
+# Newton's step goes to where the gradient of the parabola is zero. In a bowl that is the minimum. If $H$ has a negative
+# eigenvalue, the parabola is a saddle (or a hilltop), and Newton's step goes *up* along that direction. The surface
 # $f = \tfrac12 x^2 + \tfrac14 (y^2 - 1)^2$ has a saddle at $(0, 0)$ between two minima; its Hessian is
 # $\mathrm{diag}(1,\, 3y^2 - 1)$.
 #
@@ -243,8 +243,8 @@ np.testing.assert_allclose(path, found_gn.path[:6], rtol=1e-8)
 assert max(found_gn.losses) > 1000, "far from the minimum it is thrown about"
 
 # %% [markdown]
-# It arrives, but look at the way: the loss rises from 21 to 1294 before it falls. Far from the minimum the linear model
-# of the residuals is wrong, and the step believes it anyway. From other starts it does not come back (exercise 4).
+# It arrives, but look at the way: the fourth step throws the loss from 13 up to 1294. Far from the minimum the linear
+# model of the residuals is wrong, and the step believes it anyway. From other starts it never comes back (exercise 4).
 #
 # ## Levenberg–Marquardt: trust that is earned
 #
@@ -355,7 +355,7 @@ for name, losses, color, style in (
     right.plot(np.arange(1, len(losses) + 1), excess, color=color, linestyle=style, label=name)
 right.set_xscale("log")
 right.set_yscale("log")
-right.set_xlabel("step")
+right.set_xlabel("step; the loss is that before it")
 right.set_ylabel("loss above the least, cut off at 1e-12")
 right.legend(frameon=False, fontsize=9, loc="upper right")
 this.show(figure, "06_second_order_fit")
@@ -364,7 +364,7 @@ this.show(figure, "06_second_order_fit")
 # ## The condition number is squared
 #
 # The condition number $k(J)$ is the largest singular value over the smallest. It says by how much relative errors may
-# grow. With $J = U D V^T$ is $J^T J = V D^2 V^T$, so
+# grow. $J = U D V^T$ gives $J^T J = V D^2 V^T$, so
 #
 # $$k(J^T J) = k(J)^2$$
 #

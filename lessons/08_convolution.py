@@ -3,8 +3,9 @@
 #
 # A convolution slides a small window over an image and takes, at each place, the same weighted sum of the pixels that
 # it sees. This lesson computes it three times: with loops, as one matrix product, and with minidl. The three agree to
-# rounding, and differ very much in time. The gradients are derived by hand in the same way, and pooling too. At the end
-# stands what makes a convolution different from a dense layer: few parameters, and features that move with the image.
+# rounding, and the loops take thousands of times as long as the other two. The gradients are derived by hand, and
+# pooling too. At the end stands what makes a convolution different from a dense layer: few parameters, and features
+# that move with the image.
 #
 # The lecture notes presuppose all this, since everything that they optimize is a convolutional network. The layer is
 # that of LeCun et al. 1998; the matrix form is by Chellapilla et al. 2006; the sizes are in Dumoulin and Visin 2016.
@@ -41,8 +42,8 @@ def compare(what, ours, library, tolerance=1e-12):
 # For one image that is six loops: over the pixels $p, q$ and filters $k$ of the output, and for each of its numbers
 # over the window's rows $i$, columns $j$ and channels $c$.
 #
-# In signal processing a convolution turns the filter by 180° first, and this is called a correlation. In deep learning
-# the filter is learned, so that turning it would change nothing, and nobody does.
+# In signal processing a convolution turns the filter by 180° first, and the sum above is called a correlation. In deep
+# learning the filter is learned, so that turning it would change nothing, and nobody does.
 
 
 # %%
@@ -102,7 +103,7 @@ for extent, window, stride, padding in ((28, 5, 1, 0), (32, 3, 1, 1), (32, 3, 2,
 #
 # Each number of the output is the scalar product of a window with a filter. So write each window as a row of a matrix
 # $X$ and each filter as a column of a matrix $W$: then $Y = XW + b$, the equation of a dense layer. Writing out the
-# windows is called `im2col`. A pixel appears in up to $k_h k_w$ rows, so that $X$ takes about that many times the
+# windows is called `im2col`. A pixel appears in up to $k_h k_w$ rows, so that $X$ takes up to that many times the
 # memory of the images; in exchange the product is one call of a library that is as fast as the machine allows.
 
 
@@ -127,8 +128,8 @@ for stride, padding in itertools.product((1, 2), (0, 1)):
     )
 
 # %% [markdown]
-# The picture shows it for one image of 6 × 6 pixels and a 3 × 3 window: the window at row 1, column 2 is row 6 of $X$,
-# since there are four windows in each row of the image.
+# The picture shows it for one image of 6 × 6 pixels and a 3 × 3 window: the window at row 1, column 2 (counted from 0)
+# is row $4 \cdot 1 + 2 = 6$ of $X$, since there are four windows in each row of the image.
 
 # %%
 small = np.arange(36.0).reshape(1, 6, 6, 1)
@@ -229,8 +230,9 @@ ml.check_gradients(lambda *inputs: ops.conv2d(*inputs, stride=2, padding=1), x, 
 print("finite differences agree")
 
 # %% [markdown]
-# With stride 1 the gradient with respect to $x$ is a convolution itself: of $g$, padded by $k - 1$, with the filters
-# turned by 180° and inputs exchanged with outputs. Now the turn that the field leaves out appears after all.
+# With stride 1 and no padding the gradient with respect to $x$ is a convolution itself: of $g$, padded by $k - 1$, with
+# the filters turned by 180° and inputs exchanged with outputs. Now the turn that the field leaves out appears after
+# all.
 
 # %%
 g = rng.standard_normal(ops.conv2d(x, w, b).shape)
@@ -434,8 +436,8 @@ this.show(figure, "08_convolution_shifts")
 # - Loops, `im2col` and `ops.conv2d` compute the same numbers. What differs is how often Python is asked, and how much
 #   memory is written out.
 # - Weights that are shared by all places make parameters few (156 in place of 2,712,960), and the features equivariant
-#   to shifts. Stride and pooling keep this only for shifts that they divide; what they give in exchange is that the
-#   numbers at fixed places change less.
+#   to shifts. A pool keeps this only for shifts that are a multiple of its stride; what it gives in exchange is that
+#   the numbers at fixed places change less.
 #
 # ## Exercises
 #

@@ -188,8 +188,8 @@ this.show(figure, "09_cnn_on_images_confusion")
 
 # %% [markdown]
 # The loss of an image is $-\log p$ of its class. Among the images that the network gets wrong, those with the largest
-# loss are furthest from their label. Some of them a person would not get right either. (The first number below an image counts
-# among the wrong ones only.)
+# loss are furthest from their label. Some of them a person would not get right either. (The first number below an image
+# counts among the wrong ones only.)
 
 # %%
 wrong = np.flatnonzero(predictions != test_y)

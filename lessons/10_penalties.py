@@ -68,7 +68,7 @@ for name, (value, gradient) in by_hand.items():
 
 # %% [markdown]
 # Look at the second weight: it was −0.02, and L1 has made it 0.01. It stepped over zero and will step back: with a
-# subgradient no weight ever rests at zero.
+# subgradient a weight does not come to rest at zero. (The third one was there from the start, and nothing pulls at it.)
 #
 # ## Decoupled, and soft thresholding
 #
@@ -111,8 +111,8 @@ for v in (-0.4, 0.3, 1.7):
 # %% [markdown]
 # ## The same, as a belief
 #
-# By Bayes' rule, $P(W \mid data) \propto P(data \mid W)\, P(W)$. Its maximum (MAP, *maximum a posteriori*) is the
-# minimum of
+# By Bayes' rule, $P(W \mid data) \propto P(data \mid W)\, P(W)$. Its maximum (MAP, *maximum a posteriori*) is where the
+# following is least:
 #
 # $$-\log P(data \mid W) - \log P(W)$$
 #
@@ -126,7 +126,7 @@ for v in (-0.4, 0.3, 1.7):
 #
 # Check it on one weight and one observation $y$ of it with noise of variance 1: the posterior, on a fine grid, must
 # have its maximum where the penalized loss $\tfrac12 (w - y)^2 + penalty$ has its minimum, $y / (1 + \lambda)$ for L2
-# and $S_\lambda(y)$ for L1.
+# (with $m = 1$) and $S_\lambda(y)$ for L1.
 
 # %%
 w = np.linspace(-4, 4, 80_001)
@@ -295,7 +295,7 @@ this.show(figure, "10_penalties_shrinkage")
 
 # %% [markdown]
 # On the left the weights arrive at zero one after the other. The four largest of those that matter are the last; the
-# fifth, 0.5, goes down with the noise. In the middle all fade together and none is ever zero. The best L1 is far
+# fifth, 0.5, goes down with the noise. In the middle all fade together and none stays at zero. The best L1 is far
 # better than the best L2 here, because the truth is sparse: a belief pays off where it is right. (The best $\lambda$
 # was read off the unseen samples. In earnest that takes held-out data: lesson 14.)
 #
@@ -339,7 +339,7 @@ np.testing.assert_allclose(second.data, limited, rtol=1e-13)
 
 # %% [markdown]
 # Then a network that has far too few images: 300, for 50,890 weights. All runs have the same initial weights and the
-# same 600 steps, and are judged by images that were held out from the training part.
+# same batches, and are judged by images that were held out from the training part.
 
 # %%
 images = this.images("fashion-mnist")
@@ -388,9 +388,9 @@ subtitle = f"a network with {len(weights['no penalty']):,} weights after {steps}
 this.show(viz.sparsity(weights, "Penalties, and what they do to the weights", subtitle), "10_penalties_network")
 
 # %% [markdown]
-# The weights do what they should. They are shorter with every penalty: L2 halves their length in the full form. The
-# decoupled L1 makes many of them exactly zero, in the full form more than half, the coupled one none. The maximum norm
-# cuts the tails off.
+# The weights do what they should. They are shorter with every penalty: L2 about halves their length in the full form.
+# The decoupled L1 makes many of them exactly zero, in the full form more than half. The coupled one makes none: the few
+# zeros in the picture are there without a penalty, too. The maximum norm cuts the tails off.
 #
 # The held-out accuracy hardly changes. With 1,000 images its standard error is about one percentage point, so that most
 # of the differences say nothing; the coupled L1 may be a little too strong. That is an honest result, and a common one:
@@ -400,7 +400,7 @@ this.show(viz.sparsity(weights, "Penalties, and what they do to the weights", su
 # **Take away.**
 #
 # - L2 pulls in proportion to the weight and shrinks all of them. L1 pulls with a constant force and, with soft
-#   thresholding, makes weights exactly zero. A subgradient step never does.
+#   thresholding, makes weights exactly zero. A subgradient step steps over it.
 # - A penalty is the negative logarithm of a belief about the weights: Gaussian for L2, Laplace for L1. It helps as far
 #   as the belief is true.
 # - It costs: the data are fitted less well, and the weights that matter come out too small. The strength must be chosen

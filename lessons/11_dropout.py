@@ -40,8 +40,9 @@ this = course.lesson("11 · Dropout, in seven ways")
 # | MaxDrop | $y = \max(x \odot n)$, $n \sim N(\mu, \sigma^2)$ | $\mu \max(x)$ |
 #
 # The inverted form divides by $1-p$ in training already, so that in evaluation there is nothing left to do.
-# PoolingDropout exists for the maximum and for the average. With SELU's constants $\lambda$ and $\alpha$, dropped
-# values become $\alpha' = -\lambda\alpha$, the value of SELU at $-\infty$, and
+# PoolingDropout exists for the maximum and for the average; so there are seven, if the two forms of Dropout count as
+# one. With SELU's constants $\lambda$ and $\alpha$, dropped values become $\alpha' = -\lambda\alpha$, the value of
+# SELU at $-\infty$, and
 #
 # $$a = \big((1-p)(1 + p\,\alpha'^2)\big)^{-1/2}, \qquad c = -a\,p\,\alpha'.$$
 #
@@ -293,9 +294,9 @@ figure = viz.dropout_masks(
 this.show(figure, "11_dropout_masks")
 
 # %% [markdown]
-# Look at the two rightmost columns. In the first three rows they agree. With the maximum, and with MaxDrop, the mean of
-# the draws is darker than the evaluation; with the average it is not. AlphaDropout's mean is paler than its evaluation,
-# as computed above.
+# Look at the two rightmost columns. In the first three rows they agree, but for the chance of the draws, which is
+# largest for whole feature maps. With the maximum, and with MaxDrop, the mean of the draws is darker than the
+# evaluation; with the average it is not. AlphaDropout's mean is paler than its evaluation, as computed above.
 #
 # Look also at Dropout beside SpatialDropout2d. Neighboring pixels say nearly the same. If one of them is lost, the eye
 # still sees the shoe or the digit, and so does the next convolution. Only where the whole map is gone does the network
@@ -385,7 +386,7 @@ for name, noise in KINDS.items():
 
 # %% [markdown]
 # Without dropout the loss on the training images is smallest: the network knows them by heart. On 500 images of
-# Fashion-MNIST (the full form) its test loss is 0.83, and with dropout 0.62. The network is wrong as often, but no
+# Fashion-MNIST (the full form) its test loss is 0.825, and with dropout 0.622. The network is wrong as often, but no
 # longer so sure of itself when it is. That is the whole effect here: in accuracy the kinds differ by no more than the
 # seeds of one kind do. In the quick form, a short training on 100 digits, dropout does not make the test loss smaller:
 # the training ends while the curves with dropout are still falling, above the one without.
@@ -415,7 +416,7 @@ figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
 this.show(figure, "11_dropout_overfitting")
 
 # %% [markdown]
-# In the full form the curve without dropout turns upwards, and the others hardly do. Its least loss, in epoch 15, is
+# In the full form the curve without dropout turns upwards, and the others much less. Its least loss, in epoch 15, is
 # 0.61; theirs is 0.58. Whoever had stopped at the right moment would have got most of what dropout gives.
 #
 # Now the ensemble. The last network with dropout stays in training mode, so that it draws masks, and the probabilities
@@ -447,7 +448,7 @@ assert abs(scores[30][1] - right) < 0.02
 
 # %% [markdown]
 # One random network of the ensemble is clearly worse than the one pass in evaluation; many together are about as often
-# right as that pass. In loss the average of thirty masks is better on Fashion-MNIST (0.56 against 0.65 in the full
+# right as that pass. In loss the average of thirty masks is better on Fashion-MNIST (0.564 against 0.645 in the full
 # form): networks that disagree make the average less sure of itself, where the one pass is too sure. In the quick form
 # nothing is too sure of itself yet, and the one pass is better. It costs a thirtieth.
 #

@@ -184,7 +184,8 @@ for blend, by_hand in (
             np.testing.assert_allclose(from_minidl.sum(axis=1), 1, rtol=1e-6)
 
 # %% [markdown]
-# All of them at once, as `viz.augmentations` shows them: left the original, then what eight epochs see of it.
+# Most of these, and two more (`elastic` and `noise`), as `viz.augmentations` shows them: left the original, then what
+# eight epochs see of it.
 
 # %%
 _, firsts = np.unique(train_y, return_index=True)
@@ -337,8 +338,9 @@ this.show(figure, "13_augmentation_experiment")
 # are right without it, 74.8 % with `affine` and 73.8 % with `crop_flip`. All these images are upright and in the
 # middle, so the network pays for an ability that nobody asks of it. On the moved images it is the other way around:
 # 66.1 % without and 72.4 % with `affine`. Mixup is best on the images as they are, 78.2 %, and of no use on the moved
-# ones, 65.9 %. All three lower the test loss, from 1.01 to 0.85, 0.77 and 0.72. With two seeds the intervals in the
-# picture are wide: read it as a hint where accuracies differ by a percent or two.
+# ones, 65.9 %. All three lower the test loss, from 1.01 to 0.85, 0.77 and 0.72. The numbers in the picture are means
+# over the last tenth of the epochs, and with two seeds most of their intervals are wide: read it as a hint where
+# accuracies differ by a percent or two.
 #
 # On digits, which the full form takes where Fashion-MNIST is missing, the outcome is another: `affine` helps on the
 # test images as they are, too, with 96.8 % against 93.5 %. People do write leaning and in different sizes. In the quick

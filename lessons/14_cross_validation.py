@@ -38,7 +38,7 @@ this = course.lesson("14 · Cross-validation")
 # | stratified k-fold | the same, with the classes in proportion | $k$ |
 # | leave-p-out | each set of $p$ samples | $\binom{N}{p}$ |
 #
-# Each is a line of NumPy: a random order, and a cut.
+# Each is a few lines of NumPy: a random order, and a cut.
 
 # %%
 N = 20
@@ -193,9 +193,10 @@ axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
 this.show(figure, "14_cross_validation_spread")
 
 # %% [markdown]
-# Two things can be seen. The *spread*: a single hold-out of 60 samples may be off its mean by ten percentage points, on
-# either side. Ten folds agree with each other far better, for ten times the work. And the *bias*: hold-out trains on
-# 140 samples, 10-fold on 180, and with less data models are worse, so hold-out is the more pessimistic.
+# Two things can be seen. The *spread*: a single hold-out of 60 samples has a deviation of four percentage points, and
+# the worst of the 300 in the full form are off their mean by ten, on either side. The estimates by ten folds agree with
+# each other far better, for ten times the work. And the *bias*: hold-out trains on 140 samples, 10-fold on 180. With
+# less data models are worse, so hold-out is the more pessimistic.
 #
 # And a third, which no split can mend: all means lie below the dashed line, also that of leave-one-out, which trains on
 # 199 of 200. These 200 digits happen to be harder than the others. The spread between the splits of one set of samples
@@ -306,8 +307,8 @@ this.show(figure, "14_cross_validation_early_stopping")
 #
 # Two of them here: the learning rate and the number of hidden units, judged by 3-fold cross-validation. A grid tries
 # every combination of some values. Random search draws each trial anew, the rate evenly in its logarithm. With the same
-# number of trials the random one sees that many different values of *each* parameter; the grid repeats a few. Where
-# only one of the parameters matters, that is an advantage.
+# number of trials the random one sees about that many different values of *each* parameter; the grid repeats a few.
+# Where only one of the parameters matters, that is an advantage.
 
 # %%
 search_folds = splits.stratified_k_fold(small_y, 3)
@@ -366,32 +367,32 @@ else:
 # The best of many trials is best for two reasons: it is good, and it was lucky. The value by which it was chosen
 # contains the luck. To see the luck alone, take models that know nothing: each guesses one of two classes at random.
 # All have an accuracy of 50 %. Choose the best of $K$ of them by a test set of $n$ samples. The accuracy of one is
-# about normal with the deviation $1 / (2\sqrt n)$, and the largest of $K$ of them is about
+# about normal with the deviation $1 / (2\sqrt n)$, and the largest of $K$ of them is on average not above
 #
 # $$\tfrac12 + \frac{1}{2 \sqrt n} \sqrt{2 \ln K}$$
 #
-# or a little below.
+# and not far below it.
 
 # %%
 n, repeats = 100, 200 if this.quick else 1000
 rng = np.random.default_rng(0)
 counts = (1, 10, 100, 1000)
-print(f"   K   accuracy of the best on the {n} samples that chose it   on {n} new ones   formula")
+print(f"   K   accuracy of the best on the {n} samples that chose it   on {n} new ones     bound")
 chosen, fresh = [], []
 for K in counts:
     on_test = rng.binomial(n, 0.5, size=(repeats, K)) / n
     on_new = rng.binomial(n, 0.5, size=repeats) / n  # the chosen model guesses there, too
     chosen.append(on_test.max(axis=1).mean())
     fresh.append(on_new.mean())
-    formula = 0.5 + np.sqrt(2 * np.log(K)) / (2 * np.sqrt(n))
-    print(f"{K:4} {chosen[-1]:30.1%} {fresh[-1]:32.1%} {formula:12.1%}")
+    bound = 0.5 + np.sqrt(2 * np.log(K)) / (2 * np.sqrt(n))
+    print(f"{K:4} {chosen[-1]:30.1%} {fresh[-1]:32.1%} {bound:12.1%}")
 assert chosen[2] > 0.6
 assert np.allclose(fresh, 0.5, atol=0.02)
 
 # %% [markdown]
 # With a hundred trials a model that knows nothing looks like one with more than 60 %. The same happens, with smaller
 # numbers, in the search above: the accuracy of the best trial is a little too good. So the test set is used once, at
-# the very end, for the one model that was chosen by other samples. For the search above that is:
+# the very end, for the one model that was chosen by other samples. For the random search above that is:
 
 # %%
 best = max(zip(results["random"], random, strict=True), key=lambda pair: pair[0])

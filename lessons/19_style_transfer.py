@@ -210,9 +210,10 @@ contents = ops.upsample2d(as_floats(images.train_x[examples]), larger, "bilinear
 #   + \mu \underbrace{\overline{(\Delta_v X)^2 + (\Delta_h X)^2}}_{\text{smoothness}}$$
 #
 # where $F_2$ are the features of $X$ in the second layer, $P_2$ those of the content, $G_l$ and $A_l$ the Gram matrices
-# of $X$ and of the style in layer $l$, and $\Delta_v$, $\Delta_h$ the differences of neighboring pixels. The last term
-# keeps single pixels from flickering (Mahendran and Vedaldi 2015). $X$ starts as the content with a little noise, out
-# of which a pattern can grow where the content is flat. After each step the pixels are clipped to [0, 1].
+# of $X$ and of the style in layer $l$, and $\Delta_v$, $\Delta_h$ the differences of neighboring pixels; $\lambda = 4$
+# and $\mu = 5$, if nothing else is said. The last term keeps single pixels from flickering (Mahendran and Vedaldi
+# 2015). $X$ starts as the content with a little noise, out of which a pattern can grow where the content is flat. After
+# each step the pixels are clipped to [0, 1].
 
 
 # %%
@@ -274,8 +275,8 @@ this.show(figure, "19_style_transfer_grid")
 # %% [markdown]
 # ## From the first step to the last
 #
-# One picture, twice: begun from the content itself, and begun from noise. From noise, the optimizer has to find the
-# content too.
+# One picture, twice: begun from the content itself, and begun from noise. From noise, the optimizer would have to find
+# the content too.
 
 # %%
 moments = (0, 3, 8, 20) if this.quick else (0, 3, 8, 20, 50)
@@ -306,6 +307,10 @@ for axes, column, name in zip(lower.subplots(1, 2), (0, 1), ("content loss", "st
 this.show(figure, "19_style_transfer_steps")
 
 # %% [markdown]
+# Begun from noise it ends nearer to the style than begun from the content: there is nothing in the way. The content is
+# hardly found in these few steps. Its loss falls little in the quick form and rises in the full one, where the horse is
+# a faint shape at the end. That is a reason to begin with the content.
+#
 # ## What the optimizer has matched
 #
 # The Gram matrices of the first layer: of the content, of the style, and of the result. The result looks like the
@@ -320,7 +325,7 @@ print(f"distance to the style's Gram matrix, relative: content {before:.2f}, res
 assert after < 0.3 * before
 
 figure = viz.titled_figure(
-    9.0, 6.3, "Gram matrices of the first layer", "a dark field: two feature maps that answer at the same places"
+    9.0, 6.3, "Gram matrices of the first layer", "the root; a dark field: two feature maps that answer at the same places"
 )
 top = max(of_content.max(), of_style.max(), of_result.max())
 parts = (("content", contents[0], of_content), ("style", waves[0], of_style), ("result", from_content[0][0], of_result))
@@ -378,7 +383,8 @@ this.show(figure, "19_style_transfer_random")
 # ## As augmentation
 #
 # A styled image keeps its label, as long as one can still see what it shows. How strong may the style be? Test images
-# that the network names right are styled at several strengths λ, and the network is asked again.
+# that the network names right are styled at several strengths λ, with μ = 2λ and half the steps, and the network is
+# asked again.
 
 # %%
 count = 16 if this.quick else 48

@@ -338,8 +338,8 @@ this.show(figure, "20_gan_training")
 # A generator is not punished for what it does not draw. One perfect digit, again and again, may fool the discriminator
 # for a while: mode collapse. Without conditions, the judge counts which classes come out. Two generators: one as above,
 # and one with the minimax loss that makes five steps for each of the discriminator, and so runs after its latest
-# weakness. $e^H$, with the entropy $H$ of the shares, is the effective number of classes: 10 if all are equally
-# frequent, 1 if there is only one.
+# weakness (the discriminator makes a third as many steps as in the first game). $e^H$, with the entropy $H$ of the
+# shares, is the effective number of classes: 10 if all are equally frequent, 1 if there is only one.
 
 
 # %%
@@ -444,8 +444,8 @@ this.show(figure, "20_gan_classifier")
 # - The discriminator is a loss function that is learned along: the best one is $p / (p + q)$, and the generator then
 #   minimizes a distance between $p$ and $q$. Take the non-saturating loss: it has a derivative when one is needed.
 # - Losses near $2 \ln 2$ and $\ln 2$ say that neither network is winning, not that the images are good. Look at
-#   samples, and count what is missing: with five steps of the generator for each of the discriminator, the effective
-#   number of classes is below five.
+#   samples, and count what is missing: with the minimax loss and five steps of the generator for each of the
+#   discriminator, the effective number of classes is below five.
 # - In the full form the classifier does not gain from generated images: 84.8 % against 85.2 % with the real ones alone,
 #   better with two seeds and worse with three. What the GAN knows, it knows from the same few images. Rotations and
 #   shifts bring in something new, that a digit stays what it is when it is turned or moved a little: 86.8 %, better

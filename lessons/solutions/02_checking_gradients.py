@@ -128,8 +128,8 @@ print("passes with the same one")
 #
 # Along a random direction, the derivative $\sum_i 2 v_i x_i u_i$ is a random number of about $2 \sqrt{400} = 40$, and
 # the tolerance is $10^{-4}$ of it. The mistake adds $2 \delta v_k x_k u_k$, about $2 \delta$. So a $\delta$ well below
-# 0.002 is mostly missed, and one well above it mostly found. The check is meant for wrong formulas, which are wrong in many elements
-# and by much more.
+# 0.002 is mostly missed, and one well above it mostly found. The check is meant for wrong formulas, which are wrong in
+# many elements and by much more.
 
 
 # %%

@@ -17,9 +17,9 @@ this = course.lesson("3 · Gradient descent: solutions")
 #
 # Each step multiplies what is missing in direction $\lambda$ by $1 - \lambda/\lambda_i$. The $i$-th step makes
 # direction $i$ exactly 0, and there it stays: after $n$ steps all are 0. It is not used because one would have to know
-# all eigenvalues, and because a step with a small eigenvalue multiplies the steepest direction by $1 - \kappa$.
-# With the small eigenvalues first these grow enormously before they vanish; with the large ones first only what
-# rounding has left of them grows.
+# all eigenvalues, and because a step with a small eigenvalue enlarges the steep directions, with the smallest and the
+# steepest by the factor $1 - \kappa$. With the small eigenvalues first these directions grow enormously before they
+# vanish; with the large ones first only what rounding has left of them grows.
 
 # %%
 n = 8
@@ -68,9 +68,9 @@ np.testing.assert_allclose(W, least, atol=1e-10)
 # *Make one sample of `correlated(0.0, 100)` 1,000 times as large. What becomes of $k(X)$? Do standardizing and limiting
 # help?*
 #
-# The outlier's direction has the largest singular value by far, beside which all other samples look dependent: beside an
-# outlier, say the notes, even what is normal can seem small. Standardizing scales each feature, but the outlier is large in
-# both features at once, so that they are now strongly correlated. A limit makes it a sample like others.
+# The outlier's direction has the largest singular value by far, beside which all other samples look dependent. (Next
+# to an outlier, say the notes, even what is normal can seem small.) Standardizing scales each feature, but the outlier
+# is large in both features at once, so that they are now strongly correlated. A limit makes it a sample like others.
 
 
 # %%

@@ -29,8 +29,8 @@ def run(make, gradient, steps, size=1):
 #
 # *The steps grow to $\eta/(1 - \beta)$. When are they at 99 % of it?*
 #
-# After $t$ steps the step is $\eta (1 + \beta + \ldots + \beta^{t-1}) = \eta (1 - \beta^t)/(1 - \beta)$. It reaches 99
-# % when $\beta^t \le 0.01$, at $t = \ln 0.01 / \ln\beta$.
+# After $t$ steps the step is $\eta (1 + \beta + \ldots + \beta^{t-1}) = \eta (1 - \beta^t)/(1 - \beta)$. It is 99 %
+# of $\eta/(1 - \beta)$ when $\beta^t = 0.01$, at $t = \ln 0.01 / \ln\beta$.
 
 # %%
 for beta in (0.9, 0.99):

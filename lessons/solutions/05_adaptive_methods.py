@@ -117,8 +117,8 @@ np.testing.assert_allclose(rmsprop, 1 / np.sqrt(0.1), rtol=1e-6)
 # In the long run $v$ runs through a cycle of three values: $v_1$ after the gradient 3, then
 # $v_2 = \beta_2 v_1 + 1 - \beta_2$ and $v_3 = \beta_2 v_2 + 1 - \beta_2$, with $v_1 = \beta_2 v_3 + 9 (1 - \beta_2)$.
 # It moves in a cycle by $-3/\sqrt{v_1} + 1/\sqrt{v_2} + 1/\sqrt{v_3}$, in units of $\eta$, and goes to the side that
-# this sum says. With 0.1 and 0.3 that is the worst point, with 0.5, 0.9 and 0.999 the best. With 0.5 the sum is so small
-# that 3,000 steps do not lead all the way.
+# this sum says. With 0.1 and 0.3 that is the worst point, with 0.5, 0.9 and 0.999 the best. With 0.5 the sum is so
+# small that 3,000 steps do not lead all the way.
 
 
 # %%

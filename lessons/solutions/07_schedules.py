@@ -28,7 +28,8 @@ def noisy_descent(rate, steps):
 # ## 1 · The rate of a floor
 #
 # Which constant rate has its floor at 0.01, and how many steps does it need? From $\frac{\eta}{2 (2 - \eta)} = f$
-# follows $\eta = \frac{4f}{1 + 2f}$. Above the floor the loss falls by $(1 - \eta)^2$ a step, from 50:
+# follows $\eta = \frac{4f}{1 + 2f}$. What the loss is above the floor shrinks by the factor $(1 - \eta)^2$ a step, from
+# about 50. It is a tenth of the floor when
 #
 # $$50\,(1 - \eta)^{2t} = 0.1 f$$
 

@@ -47,8 +47,8 @@ for d in (1, 2, 3):
 #
 # The second layer sums windows of sums of windows, so that the pixel at offset $i + i'$ is met with
 # $w_i\, w'_{i'}$: the filters are themselves convolved, in the sense of signal processing, and have 5 × 5 weights.
-# By $C$ channels, two small ones have $2 \cdot 9\, C^2$ weights and the large one $25\, C^2$. But with a ReLU between
-# them, the two small ones are no longer one layer, and can do more.
+# With $C$ channels everywhere, two small ones have $2 \cdot 9\, C^2$ weights and the large one $25\, C^2$. But with a
+# ReLU between them, the two small ones are no longer one layer.
 
 # %%
 first, second = rng.standard_normal((2, 3, 3))

@@ -85,9 +85,9 @@ assert np.isclose(trainer.evaluate((test_x, test_y))["accuracy"], accuracy)
 # %% [markdown]
 # **3.** *Shift the test images to the right. How does the accuracy fall, and which layers see places differently?*
 #
-# A convolution of a shifted image is the shifted convolution, and pooling by 2 × 2 makes a shift by 1 of
-# a shift by 2. But the first
-# dense layer has a weight of its own for every place in the last feature maps. To it a shifted image is another one.
+# A convolution of a shifted image is the shifted convolution, and pooling by 2 × 2 makes a shift by 1 of a shift by 2.
+# But the first dense layer has a weight of its own for every place in the last feature maps. To it a shifted image is
+# another one.
 
 # %%
 accuracies = {}

@@ -77,7 +77,7 @@ assert many > 100 * few
 
 # %% [markdown]
 # Each interpolation is an average of neighbors, so each one blurs. `affine` multiplies the matrices and reads the image
-# once: it is sharper, and faster too.
+# once: it is sharper.
 #
 # ## 3. Learn the wrong labels by heart
 #

@@ -119,6 +119,7 @@ x, y = next(iter(data.Loader(train_x, train_y, 200, shuffle=False)))
 np.testing.assert_allclose(model(x).data, scaled(x).data, rtol=1e-3, atol=1e-3)
 
 normal = np.random.default_rng(0)
+# times 0.3, so that all slices fit into one picture
 raw = {name: 0.3 * normal.standard_normal(p.shape) for name, p in model.named_parameters() if p.ndim > 1}
 lines = {
     "raw": training.loss_line(model, x, y, raw, points=17),

@@ -89,8 +89,8 @@ assert all(moved > 50 * kept for moved, kept in zip(of_content, of_style, strict
 #
 # *Leave out the content and begin with noise. Use the Gram matrices of the first layer only, of the first two, and of
 # all three. What does each layer add?* The first layer knows neighborhoods of 3×3 pixels: it gets the colors about
-# right, but not the width of the bands. With the second layer there are bands. The style loss over all three layers
-# says the same; the third layer adds less.
+# right, but not the width of the bands. With the second layer there are bands, clearest in the full form. The style
+# loss over all three layers says the same; the third layer adds less.
 
 
 # %%
@@ -129,8 +129,8 @@ this.show(figure, "19_style_transfer_solutions_texture")
 
 # %%
 RATES = {
-    "Adam": (optim.Adam, (0.01, 0.03, 0.1)),
-    "HeavyBall": (optim.HeavyBall, (1.0, 3.0, 10.0)),
+    "Adam": (optim.Adam, (0.03, 0.1, 0.3)),
+    "HeavyBall": (optim.HeavyBall, (3.0, 10.0, 30.0)),
     "SGD": (optim.SGD, (1.0, 3.0, 10.0)),
 }
 steps = 30 if this.quick else 60
