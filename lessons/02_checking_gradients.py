@@ -127,7 +127,7 @@ figure = viz.titled_figure(
 axes = viz.plain(figure.subplots())
 floor = 1e-16  # stands for all errors below it
 axes.loglog(hs, np.abs(forward(f, x, hs) - slope), color=viz.FAINT, linewidth=1.5, label="forward difference")
-axes.loglog(hs, single, color="#d55e00", linewidth=1.2, label="central difference, single precision")
+axes.loglog(hs, single, color=viz.OTHER, linewidth=1.2, label="central difference, single precision")
 axes.loglog(hs, np.maximum(double, floor), color=viz.ACCENT, linewidth=1.2, label="central difference")
 axes.loglog(hs, np.maximum(complex_errors, floor), color=viz.INK, linewidth=1.2, label="complex step")
 for eps in (2**-53, 2**-24):

@@ -17,7 +17,7 @@ import minidl as ml
 from minidl import course, data, optim, viz
 
 this = course.lesson("3 · Gradient descent")
-COLORS = {"blue": viz.ACCENT, "orange": "#d55e00", "green": "#2b8a57", "purple": "#8a4fb0"}
+COLORS = {"blue": viz.ACCENT, "orange": viz.OTHER, "green": "#2b8a57", "purple": "#8a4fb0"}
 
 # %% [markdown]
 # ## By hand

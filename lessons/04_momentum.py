@@ -14,7 +14,7 @@ import minidl as ml
 from minidl import course, data, models, optim, surfaces, training, viz
 
 this = course.lesson("4 · Momentum")
-COLORS = {"gradient descent": "#5b6470", "heavy ball": viz.ACCENT, "Nesterov": "#d55e00"}
+COLORS = {"gradient descent": "#5b6470", "heavy ball": viz.ACCENT, "Nesterov": viz.OTHER}
 
 # %% [markdown]
 # ## Heavy ball and Nesterov by hand
@@ -307,7 +307,7 @@ figure = viz.titled_figure(
     "Training loss of LeNet-5, mean over ten steps. One run each.",
 )  # fmt: skip
 axes = viz.plain(figure.subplots())
-looks = (("#5b6470", "-"), ("#5b6470", (0, (4, 2))), (viz.ACCENT, "-"), ("#d55e00", "-"))
+looks = (("#5b6470", "-"), ("#5b6470", (0, (4, 2))), (viz.ACCENT, "-"), (viz.OTHER, "-"))
 for (name, history), (color, stroke) in zip(records.items(), looks, strict=True):
     loss = np.array([step["loss"] for step in history.steps])
     loss = loss[: len(loss) // 10 * 10].reshape(-1, 10).mean(axis=1)

@@ -196,11 +196,11 @@ figure = viz.titled_figure(
     "Left: Adam's first steps for a gradient that stays the same. Right: what becomes of small gradients, ε = 1e-8.",
 )  # fmt: skip
 left, right = (viz.plain(axes) for axes in figure.subplots(1, 2))
-left.semilogx(range(1, 1001), biased, color="#d55e00", label="without bias correction")
+left.semilogx(range(1, 1001), biased, color=viz.OTHER, label="without bias correction")
 left.semilogx(range(1, 1001), corrected, color=viz.ACCENT, label="with it")
 left.set(xlabel="step t", ylabel="step / η", ylim=(0, None))
 right.loglog(sizes, inside, color=viz.ACCENT, label="ε inside the root: RMSProp, Nadam")
-right.loglog(sizes, outside, color="#d55e00", label="ε outside: Adam, AMSGrad")
+right.loglog(sizes, outside, color=viz.OTHER, label="ε outside: Adam, AMSGrad")
 right.set(xlabel="size of the gradient", ylabel="step / η", ylim=(1e-7, 3))
 for axes in (left, right):
     axes.legend(fontsize=8.5, frameon=False, labelcolor=viz.INK)

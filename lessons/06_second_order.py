@@ -347,7 +347,7 @@ left.legend(frameon=False, fontsize=9, loc="upper right")
 left.set_xlabel("x")
 left.set_ylabel("y")
 for name, losses, color, style in (
-    ("Adam", runs[best], "#d55e00", "-"),
+    ("Adam", runs[best], viz.OTHER, "-"),
     ("Gauss–Newton", found_gn.losses, viz.INK, (0, (4, 2))),
     ("Levenberg–Marquardt", found_lm.losses, viz.ACCENT, "-"),
 ):
@@ -427,7 +427,7 @@ for name, n in (("the fit above", 3), ("a small network", 1_000), ("LeNet-5", 44
     print(f"{name:16} n = {n:6,}   H: {8 * n * n / 1e9:8.1e} GB   factorization: {n**3 / 3:.1e} operations")
 
 # %% [markdown]
-# **Take away.**
+# ## Take away
 #
 # - Curvature replaces the learning rate. Near a minimum the number of right digits doubles with each step.
 # - A raw second-order step cannot be trusted far from the minimum. It may go to a saddle (mend: $|\Lambda|$ and

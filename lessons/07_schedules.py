@@ -213,7 +213,7 @@ for name, losses, used, color in (
     ("constant 0.5", large, [0.5] * steps, viz.INK),
     ("constant 0.01", small, [0.01] * steps, "#8a93a0"),
     ("cosine", falling, [schedules.Cosine(0.5, steps)(t) for t in range(steps)], viz.ACCENT),
-    ("reduce on plateau", watched, rates, "#d55e00"),
+    ("reduce on plateau", watched, rates, viz.OTHER),
 ):
     left.plot(losses, color=color, linewidth=1.6, label=name)
     right.plot(used, color=color, linewidth=1.6)
@@ -343,7 +343,7 @@ this.show(
 # before they arrive, above all in the quick form with its few steps. Warm-up is the best at 0.2 on Fashion-MNIST, but
 # with three seeds the intervals of all three overlap there. On the digits it gains nothing.
 #
-# **Take away.**
+# ## Take away
 #
 # - A constant rate has a floor, about $\eta\sigma^2/4$ for a small $\eta$. A falling rate is fast first and low in the
 #   end.

@@ -413,7 +413,7 @@ figure = viz.titled_figure(
     9.6, 4.2, "Features move with the image; pooled features change less", "Difference, as a share of the features"
 )
 left, right = (viz.plain(axes) for axes in figure.subplots(1, 2))
-for (name, values), color in zip(departures.items(), (viz.ACCENT, viz.style.OTHER, viz.INK), strict=True):
+for (name, values), color in zip(departures.items(), (viz.ACCENT, viz.OTHER, viz.INK), strict=True):
     style = (0, (2, 3)) if name == "global average pool" else "-"  # it lies on another
     left.plot(shifts, values, marker="o", linestyle=style, color=color, label=name, markersize=4)
 left.set_title("after moving the old answer along", loc="left", fontsize=10, color=viz.INK)

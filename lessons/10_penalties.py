@@ -397,7 +397,7 @@ this.show(viz.sparsity(weights, "Penalties, and what they do to the weights", su
 # a network trained by gradient descent is not a regression with 50 weights. Here a penalty buys a sparse network for
 # about the same accuracy, and no better one.
 #
-# **Take away.**
+# ## Take away
 #
 # - L2 pulls in proportion to the weight and shrinks all of them. L1 pulls with a constant force and, with soft
 #   thresholding, makes weights exactly zero. A subgradient step steps over it.

@@ -406,7 +406,7 @@ figure = viz.titled_figure(
 )
 for axes, column, label in zip(figure.subplots(1, 2), (0, 1), ("test loss", "test accuracy"), strict=True):
     viz.plain(axes)
-    for (name, (curves, _)), color in zip(results.items(), (viz.INK, viz.ACCENT, "#d55e00"), strict=True):
+    for (name, (curves, _)), color in zip(results.items(), (viz.INK, viz.ACCENT, viz.OTHER), strict=True):
         values, at = curves[:, column], np.arange(1, epochs + 1)
         axes.fill_between(at, values.min(axis=0), values.max(axis=0), color=color, alpha=0.15, linewidth=0)
         axes.plot(at, values.mean(axis=0), color=color, label=name if column == 0 else None)
@@ -452,7 +452,7 @@ assert abs(scores[30][1] - right) < 0.02
 # form): networks that disagree make the average less sure of itself, where the one pass is too sure. In the quick form
 # nothing is too sure of itself yet, and the one pass is better. It costs a thirtieth.
 #
-# **Take away.**
+# ## Take away
 #
 # - Training is noisy, evaluation is not, and a factor of $1-p$ must stand somewhere so that both have the same mean.
 #   For Dropout, SpatialDropout2d, GaussianDropout and average pooling this is exact; for the two maxima it is not.

@@ -414,7 +414,7 @@ figure = viz.titled_figure(
     7.6, 4.2, "Which rates can be trained with", f"SGD, {epochs} epochs of {count} images; a cross: the loss diverged"
 )
 axes = viz.plain(figure.add_subplot())
-for name, color in zip(NORMS, (viz.INK, viz.ACCENT, "#d55e00"), strict=True):
+for name, color in zip(NORMS, (viz.INK, viz.ACCENT, viz.OTHER), strict=True):
     accuracies = np.array([reached[name, rate] for rate in RATES])
     ran = accuracies > 0
     axes.plot(np.array(RATES)[ran], accuracies[ran], "o-", color=color, label=name, markersize=4)
@@ -435,7 +435,7 @@ this.show(figure, "12_normalization_rates")
 #
 # So if you choose between them, do not only ask which one is better at one rate. That would measure the rate.
 #
-# **Take away.**
+# ## Take away
 #
 # - The kinds differ in the axes of one mean. Only BatchNorm's mean crosses the samples: hence its noise, its running
 #   values, and the difference between training and evaluation. With two rows of features it keeps only the signs.

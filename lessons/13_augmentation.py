@@ -427,7 +427,7 @@ this.show(figure, "13_augmentation_suspects")
 # The others among the suspects were not planted. Look at them: some are ugly, some could be either class, and some are
 # simply hard. A large loss is a reason to look at an image, not yet one to remove it.
 #
-# **Take away.**
+# ## Take away
 #
 # - To move an image, ask for each new pixel where it was: $A^{-1}(u - t)$. Whatever else is done to an image is a line
 #   or two. Only the labels of mixup and CutMix need care: they are shares.

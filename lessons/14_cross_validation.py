@@ -422,7 +422,7 @@ this.show(figure, "14_cross_validation_trap")
 # The test accuracy is the one to report, also if it is the lower one. (With 355 digits its standard error is above one
 # percentage point, so that not all of a difference is the luck of the choice.)
 #
-# **Take away.**
+# ## Take away
 #
 # - One random split is one draw. Use k-fold where a training is cheap, stratified where classes are rare, and report
 #   the spread.

@@ -158,7 +158,7 @@ for axes, (name, alpha) in zip(
     viz.plain(axes)
     axes.bar(np.arange(M) - 0.2, residual[0], 0.4, color=viz.FAINT, label="residual d")
     axes.bar(np.arange(M) + 0.2, smooth(residual, kappa)[0], 0.4, color=viz.ACCENT, label="smoothed r")
-    axes.plot(kappa[0], "o", color=viz.style.OTHER, markersize=4, label="diffusivity κ")
+    axes.plot(kappa[0], "o", color=viz.OTHER, markersize=4, label="diffusivity κ")
     axes.set_title(name, loc="left", fontsize=10, color=viz.INK)
     axes.set_xticks(range(M))
     axes.set_xlabel("class", color=viz.INK)
@@ -345,7 +345,7 @@ for place, name in enumerate(others):
     low, high = gains[name].interval
     axes.plot((100 * low, 100 * high), (place + 0.2, place + 0.2), color=viz.INK, linewidth=1.6)
     axes.plot(100 * gains[name].mean, place + 0.2, "D", color=viz.INK, markersize=5)
-axes.axvline(0, color=viz.style.OTHER, linewidth=1.2)
+axes.axvline(0, color=viz.OTHER, linewidth=1.2)
 axes.set_yticks(range(len(others)), others, fontsize=9.5)
 axes.set_ylim(len(others) - 0.4, -0.5)
 axes.set_xlabel("percentage points; right of the line is better", color=viz.INK)

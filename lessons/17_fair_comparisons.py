@@ -26,7 +26,7 @@ train_x, train_y = images.train_x[:train_count], images.train_y[:train_count]
 test_x, test_y = images.test_x[:test_count], images.test_y[:test_count]
 
 METHODS = {"SGD": optim.SGD, "RMSProp": optim.RMSProp, "Adam": optim.Adam, "AdaMax": optim.AdaMax}
-COLORS = dict(zip(METHODS, (viz.ACCENT, "#d55e00", "#2b8a57", "#8a4fb0"), strict=True))
+COLORS = dict(zip(METHODS, (viz.ACCENT, viz.OTHER, "#2b8a57", "#8a4fb0"), strict=True))
 
 
 class Watch(training.Callback):
@@ -343,7 +343,7 @@ assert true > 1.2 * projected
 # %% [markdown]
 # Whoever looks at the map alone sees paths that begin lower than they did.
 #
-# **Take away.**
+# ## Take away
 #
 # - With one rate for all, the choice of the rate chooses the winner. Tune each optimizer with the same budget, and say
 #   which; judge the tuning on images that are not the test images.

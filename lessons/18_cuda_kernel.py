@@ -117,7 +117,7 @@ for axes, name in zip(figure.subplots(2, 1), who, strict=True):
         first = when[name][row, column] == 0
         axes.text(
             column, row, number, ha="center", va="center", fontsize=7.5,
-            color=viz.style.OTHER if first else viz.INK, fontweight="bold" if first else "normal",
+            color=viz.OTHER if first else viz.INK, fontweight="bold" if first else "normal",
         )  # fmt: skip
     for edge in range(floats_in_a_sector, warp, floats_in_a_sector):
         axes.axvline(edge - 0.5, color="white", linewidth=2.5)
@@ -270,7 +270,7 @@ for axes, order in zip(panels, raced, strict=True):
     viz.plain(axes)
     axes.step(range(len(start)), start, where="mid", color=viz.FAINT, label="before")
     axes.plot(intended, color=viz.INK, linewidth=1.2, label="intended")
-    axes.plot(raced[order], "o-", color=viz.style.OTHER, markersize=3.5, label="found")
+    axes.plot(raced[order], "o-", color=viz.OTHER, markersize=3.5, label="found")
     axes.set_title(f"{order} order", loc="left", fontsize=10, color=viz.INK)
     axes.set_xlabel("element", color=viz.INK)
 panels[0].set_ylim(-0.05, 1.5)

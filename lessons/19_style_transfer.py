@@ -211,9 +211,9 @@ contents = ops.upsample2d(as_floats(images.train_x[examples]), larger, "bilinear
 #
 # where $F_2$ are the features of $X$ in the second layer, $P_2$ those of the content, $G_l$ and $A_l$ the Gram matrices
 # of $X$ and of the style in layer $l$, and $\Delta_v$, $\Delta_h$ the differences of neighboring pixels; $\lambda = 4$
-# and $\mu = 5$, if nothing else is said. The last term keeps single pixels from flickering (Mahendran and Vedaldi
-# 2015). $X$ starts as the content with a little noise, out of which a pattern can grow where the content is flat. After
-# each step the pixels are clipped to [0, 1].
+# and $\mu = 5$, if nothing else is said. The last term keeps single pixels from flickering
+# (Mahendran and Vedaldi 2015). $X$ starts as the content with a little noise, out of which a pattern can grow where the
+# content is flat. After each step the pixels are clipped to [0, 1].
 
 
 # %%
@@ -325,7 +325,7 @@ print(f"distance to the style's Gram matrix, relative: content {before:.2f}, res
 assert after < 0.3 * before
 
 figure = viz.titled_figure(
-    9.0, 6.3, "Gram matrices of the first layer", "the root; a dark field: two feature maps that answer at the same places"
+    9.0, 6.3, "Gram matrices of the first layer", "their root; dark: two feature maps that answer at the same places"
 )
 top = max(of_content.max(), of_style.max(), of_result.max())
 parts = (("content", contents[0], of_content), ("style", waves[0], of_style), ("result", from_content[0][0], of_result))
@@ -410,7 +410,7 @@ for row, (strength, changed) in zip(figure.subfigures(len(styled), 1), styled.it
 this.show(figure, "19_style_transfer_augmentation")
 
 # %% [markdown]
-# **Take away**
+# ## Take away
 #
 # - Gram matrices of feature maps know which patterns occur together, and not where: that is a style. The feature maps
 #   themselves know where: that is a content.
@@ -432,5 +432,3 @@ this.show(figure, "19_style_transfer_augmentation")
 #    the first layer only, of the first two, and of all three. What does each layer add?
 # 4. Gatys et al. minimize with a quasi-Newton method. Compare Adam, heavy ball and plain gradient descent on the
 #    texture, each with the best of a few rates.
-#
-# Solutions: `lessons/solutions/19_style_transfer.py`.

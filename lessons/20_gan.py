@@ -439,7 +439,7 @@ axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
 this.show(figure, "20_gan_classifier")
 
 # %% [markdown]
-# **Take away**
+# ## Take away
 #
 # - The discriminator is a loss function that is learned along: the best one is $p / (p + q)$, and the generator then
 #   minimizes a distance between $p$ and $q$. Take the non-saturating loss: it has a derivative when one is needed.
@@ -460,5 +460,3 @@ this.show(figure, "20_gan_classifier")
 # 3. Keep the noise and let the condition go in small steps from one class to another. What comes out in between?
 # 4. Write the generator with `nn.ConvTranspose2d`, from 2×2 pixels over 4×4 to 8×8. How many parameters has it, and how
 #    does it do?
-#
-# Solutions: `lessons/solutions/20_gan.py`.

@@ -29,7 +29,9 @@ def lenet():
 
 
 # %% [markdown]
-# **1.** *LeNet-5 with 3 × 3 convolutions and padding 1. How many parameters has each layer, and why are there more?*
+# ## 1 · Three by three
+#
+# *LeNet-5 with 3 × 3 convolutions and padding 1. How many parameters has each layer, and why are there more?*
 #
 # A convolution has $(k^2 C + 1) F$ parameters: $(9 + 1) \cdot 6 = 60$ and $(9 \cdot 6 + 1) \cdot 16 = 880$, fewer than
 # before. But with padding 1 the images keep their sides, so that they are 28, 14 after the first pooling, and 7 after
@@ -58,7 +60,9 @@ assert counts == by_hand
 assert sum(counts.values()) > 44_426
 
 # %% [markdown]
-# **2.** *Precision from the confusion matrix; is the worst class the same; and the accuracy as a mean of the recalls.*
+# ## 2 · Precision
+#
+# *Precision from the confusion matrix; is the worst class the same; and the accuracy as a mean of the recalls.*
 #
 # Recall divides by the sum of a row, precision by the sum of a column. Where another class is often called $b$, the
 # precision of $b$ suffers, not its recall. So the worst classes need not be the same: in the full form, on
@@ -83,7 +87,9 @@ assert np.isclose((weights * recall).sum(), accuracy)
 assert np.isclose(trainer.evaluate((test_x, test_y))["accuracy"], accuracy)
 
 # %% [markdown]
-# **3.** *Shift the test images to the right. How does the accuracy fall, and which layers see places differently?*
+# ## 3 · Shifted images
+#
+# *Shift the test images to the right. How does the accuracy fall, and which layers see places differently?*
 #
 # A convolution of a shifted image is the shifted convolution, and pooling by 2 × 2 makes a shift by 1 of a shift by 2.
 # But the first dense layer has a weight of its own for every place in the last feature maps. To it a shifted image is
@@ -100,7 +106,9 @@ assert accuracies[0] > accuracies[4] > accuracies[6]
 # %% [markdown]
 # Trained on shifted images too (lesson 13), the network would learn to pay less attention to the place.
 #
-# **4.** *One permutation of the pixels for all images. Which network minds?*
+# ## 4 · Shuffled pixels
+#
+# *One permutation of the pixels for all images. Which network minds?*
 #
 # To the multilayer perceptron pixels are a list. A permuted list is another order of the rows of its first weight, and
 # these are drawn at random anyway: it learns about as well as before. The convolutional network looks at neighbors.

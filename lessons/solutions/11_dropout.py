@@ -13,7 +13,7 @@ from minidl.nn import initializers
 this = course.lesson("11 · Dropout, in seven ways: solutions")
 
 # %% [markdown]
-# ## 1. All masks of a window
+# ## 1 · All masks of a window
 #
 # Enumerate all 512 masks of a 3×3 window with random positive values; compare the mean of the largest kept value with
 # $\sum_i (1-p)\,p^{i-1}\,x_{(i)}$ and with the evaluation of `PoolingDropout`.
@@ -37,7 +37,7 @@ assert evaluation < formula
 # The evaluation is the first term of the formula alone. The larger the window, the more it leaves out: with nine values
 # near the largest one the true mean is nearly the maximum itself.
 #
-# ## 2. Thirty SELU layers
+# ## 2 · Thirty SELU layers
 #
 # Send a standard normal batch through 30 dense layers with SELU and LeCun's initialization, with `Dropout(0.1)`,
 # `AlphaDropout(0.1)` or nothing behind each.
@@ -64,7 +64,7 @@ assert abs(ends["Dropout"][1] - 1) > abs(ends["AlphaDropout"][1] - 1)
 # SELU's fixed point is mean 0 and variance 1. AlphaDropout leaves it where it is. Inverted dropout raises the variance
 # at each layer, and the network settles at another fixed point, which is not the one that SELU was made for.
 #
-# ## 3. Dropout of the inputs is ridge regression
+# ## 3 · Dropout of the inputs is ridge regression
 #
 # For least squares, show
 # $E\,\|(X \odot B)\,w/(1-p) - y\|^2 = \|Xw - y\|^2 + \frac{p}{1-p} \sum_j w_j^2 \sum_i X_{ij}^2$.
@@ -89,7 +89,7 @@ np.testing.assert_allclose(probabilities @ losses, ridge, rtol=1e-12)
 # So the strength of the penalty adapts to the input: a feature with large values is punished more. Ridge regression
 # with one $\lambda$ for all does that only after the features were scaled to the same size.
 #
-# ## 4. An average behind the dropout
+# ## 4 · An average behind the dropout
 #
 # Put a 3×3 average behind `Dropout` and `SpatialDropout2d`, on feature maps that are 1 everywhere; predict the
 # variance.

@@ -10,7 +10,7 @@ from minidl import course, data, models, nn, optim, training
 this = course.lesson("12 · Normalization, in seven ways: solutions")
 
 # %% [markdown]
-# ## 1. Larger weights before a BatchNorm
+# ## 1 · Larger weights before a BatchNorm
 #
 # Multiply the weights of a dense layer before a BatchNorm by 10. What happens to the output, and to the gradient with
 # respect to these weights? Which angle is between the gradient and the weights?
@@ -46,7 +46,7 @@ np.testing.assert_allclose((gradient * W).sum(axis=0), 0, atol=1e-9)
 # Each step is at a right angle to the weights, so the weights only grow, and as they grow the steps turn them less and
 # less. That is why a rate that is too large does so little harm.
 #
-# ## 2. One is the other
+# ## 2 · One is the other
 #
 # Which of these are equal: GroupNorm with one group, GroupNorm with as many groups as channels, BatchNorm in training
 # with a batch of one image, LayerNorm, InstanceNorm, and SwitchableNorm with one very large logit?
@@ -68,7 +68,7 @@ print("GroupNorm: 1 group is LayerNorm, 6 groups are InstanceNorm; BatchNorm of 
 print("SwitchableNorm with one large logit is InstanceNorm, LayerNorm or BatchNorm")
 
 # %% [markdown]
-# ## 3. A mean of all batches
+# ## 3 · A mean of all batches
 #
 # Set the momentum of a BatchNorm to $1/t$ before the $t$-th batch. Show that the running mean is then the mean of all
 # batches so far. Is the running variance that of all values?
@@ -91,7 +91,7 @@ np.testing.assert_allclose(running_mean, everything.mean(), rtol=1e-10)
 np.testing.assert_allclose(running_variance + between, everything.var(), rtol=1e-10)
 
 # %% [markdown]
-# ## 4. A batch of two in a convolutional network
+# ## 4 · A batch of two in a convolutional network
 #
 # Train `models.small_cnn` with `normalization="batch"` and `"group"` with batches of 2 images. Does BatchNorm do as
 # badly there as behind dense layers?

@@ -24,7 +24,7 @@ def trained(x, y, epochs, callbacks=(), **changes):
 
 
 # %% [markdown]
-# ## 1. Your own change
+# ## 1 · Your own change
 #
 # Write a change `wave` that shifts each row $r$ of an image by $a \sin(2\pi r / 14 + \phi)$ pixels, rounded, $a$ up to
 # 2, with random $a$ and $\phi$ for each image. It must give an image the same change in a batch of any size.
@@ -50,7 +50,7 @@ np.testing.assert_allclose(together.sum(axis=2), train_x[:8].sum(axis=2), rtol=1
 print("an image is changed in the same way alone and in a batch; each row keeps its pixels")
 
 # %% [markdown]
-# ## 2. Rotations do not add up
+# ## 2 · Rotations do not add up
 #
 # Rotate an image 36 times by 10 degrees, each time from the last result, and twice by 180 degrees. Compare both with
 # the original. What does that say about `compose(rotate(10), shift(0.1), scale(0.1))` and `affine(10, 0.1, 0.1)`?
@@ -79,7 +79,7 @@ assert many > 100 * few
 # Each interpolation is an average of neighbors, so each one blurs. `affine` multiplies the matrices and reads the image
 # once: it is sharper.
 #
-# ## 3. Learn the wrong labels by heart
+# ## 3 · Learn the wrong labels by heart
 #
 # Plant wrong labels as in the lesson, but train the network on all images, for a few epochs and for many, and let it
 # judge the same images. How many of the wrong labels are found?
@@ -103,7 +103,7 @@ assert shares[few_epochs] > 0.4
 # A network learns what its images have in common first, and the exceptions later. After a few epochs it still
 # contradicts the wrong labels, although it was trained on them. Trained for long, it has begun to believe them.
 #
-# ## 4. Train against the noise
+# ## 4 · Train against the noise
 #
 # Train with the callback `training.AdversarialNoise(0.05)` and without. Compare both networks on images as they are and
 # on images changed by `training.fgsm` with $\epsilon = 0.05$.

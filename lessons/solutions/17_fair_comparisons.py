@@ -28,7 +28,9 @@ def network():
 
 
 # %% [markdown]
-# **1.** *Adam with all rates, SGD with 0.001, 0.003 and 0.01; then SGD with all, Adam with 0.1, 0.3 and 1.*
+# ## 1 · Two unfair grids
+#
+# *Adam with all rates, SGD with 0.001, 0.003 and 0.01; then SGD with all, Adam with 0.1, 0.3 and 1.*
 #
 # Both write "each was tuned", and both are right. What they do not write is that one grid holds the good rates and the
 # other does not. So a report needs the grids, and a best rate at the edge of its grid is a reason to look further.
@@ -69,7 +71,9 @@ assert losses["SGD"].min() < losses["Adam"][4:7].min(), "with large rates for Ad
 # The friend of Adam makes its lead larger, the friend of SGD turns it around. In both cases the best rate of the other
 # one is at the edge of its grid.
 #
-# **2.** *Does the interval hold the mean in 95 % of the cases, and how does it shrink with the number of trainings?*
+# ## 2 · What the interval holds
+#
+# *Does the interval hold the mean in 95 % of the cases, and how does it shrink with the number of trainings?*
 #
 # The half-width is $t_{0.975,\,n-1}\, s / \sqrt n$. From $n = 3$ to 5 it shrinks by more than $\sqrt{3/5}$, because
 # $t$ shrinks too. Later only the root is left: four times as many trainings for half the interval.
@@ -99,7 +103,9 @@ assert np.isclose(widths[3] / widths[5], 4.303 / 2.776 * np.sqrt(5 / 3), rtol=1e
 # From three to five trainings it halves, from five to twenty it becomes 2.7 times as narrow, and the next factor of
 # four gives a little more than 2.
 #
-# **3.** *The same function with other weights: `conv1` times 10, `conv2` by 10. Which slices change?*
+# ## 3 · Other weights, the same function
+#
+# *The same function with other weights: `conv1` times 10, `conv2` by 10. Which slices change?*
 #
 # $\mathrm{ReLU}(10 a) = 10\,\mathrm{ReLU}(a)$, so the factor passes through and `conv2` takes it away. The
 # filter-normalized direction is ten times as long where the filters are, and a tenth where they are a tenth. So along
@@ -140,7 +146,9 @@ this.show(figure, "17_fair_comparisons_solution_scale")
 # The raw direction makes the same function look much sharper with the scaled weights. The two normalized slices lie on
 # top of each other.
 #
-# **4.** *The principal directions of a random walk.*
+# ## 4 · A random walk
+#
+# *The principal directions of a random walk.*
 #
 # Antognini and Sohl-Dickstein (2018) show that for a long walk in many dimensions the share of direction $k$ goes to
 # $\frac{6}{\pi^2 k^2}$: 61 % and 15 %, together 76 %. The places along each direction are a cosine with $k$ half-waves,

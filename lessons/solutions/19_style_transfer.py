@@ -51,7 +51,7 @@ style = (share * (0.05, 0.25, 0.55) + (1 - share) * (0.75, 0.90, 0.95)).astype(n
 A = [gram(f).detach() for f in features(ml.Tensor(style))]
 
 # %% [markdown]
-# ## 1. The gradient of the content loss
+# ## 1 · The gradient of the content loss
 #
 # *Derive the gradient of the content loss and check it.* With $E = \|F - P\|^2 / \|P\|^2$ each element of $F$ appears
 # in one square only, so
@@ -69,7 +69,7 @@ ml.check_gradients(lambda F: content_loss(F, P), F)
 print(f"gradient of the content loss: largest difference {np.abs(tensor.grad - by_hand).max():.1e}")
 
 # %% [markdown]
-# ## 2. A style has no place
+# ## 2 · A style has no place
 #
 # *Shift the style by a few pixels, around the edge. How much do its Gram matrices change, how much its features?*
 # The Gram matrices hardly do, for the pattern is the same at another place. What is left comes from the border and from
@@ -85,7 +85,7 @@ for layer in range(3):
 assert all(moved > 50 * kept for moved, kept in zip(of_content, of_style, strict=True))
 
 # %% [markdown]
-# ## 3. Only style: a texture
+# ## 3 · Only style: a texture
 #
 # *Leave out the content and begin with noise. Use the Gram matrices of the first layer only, of the first two, and of
 # all three. What does each layer add?* The first layer knows neighborhoods of 3×3 pixels: it gets the colors about
@@ -121,7 +121,7 @@ for cell, image in zip(figure.subplots(1, 4), (style, *made), strict=True):
 this.show(figure, "19_style_transfer_solutions_texture")
 
 # %% [markdown]
-# ## 4. Another optimizer
+# ## 4 · Another optimizer
 #
 # *Gatys et al. minimize with a quasi-Newton method. Compare Adam, heavy ball and plain gradient descent on the texture,
 # each with the best of a few rates.* The gradient of a single pixel is small, so that methods without adaptation need a

@@ -10,7 +10,7 @@ from minidl import course, data, models, nn, ops, optim, training, viz
 this = course.lesson("20 · A generative adversarial network: solutions")
 
 # %% [markdown]
-# ## 1. Two humps that do not meet
+# ## 1 · Two humps that do not meet
 #
 # *Let p and q be normal densities of deviation 1 whose means are d apart. Draw what the best discriminator leaves to
 # the generator, $V(D^*, G) = -2 \ln 2 + 2\,\mathrm{JSD}(p, q)$, against d. Where does it say in which direction to go?*
@@ -50,7 +50,7 @@ axes.legend(frameon=False, fontsize=9)
 this.show(figure, "20_gan_solutions_distance")
 
 # %% [markdown]
-# ## 2. Least squares
+# ## 2 · Least squares
 #
 # *Mao et al. (2017) let the discriminator minimize $(a_r - 1)^2 + a_g^2$ and the generator $(a_g - 1)^2$, without a
 # sigmoid. What is the best $a(x)$? Check the derivatives.*
@@ -78,7 +78,7 @@ assert a.grad[0] == -2
 print("finite differences agree; the generator's derivative at a = 0 is", a.grad[0])
 
 # %% [markdown]
-# ## 3. On the way from one digit to another
+# ## 3 · On the way from one digit to another
 #
 # *Train the conditional GAN. Keep the noise and let the condition go from one class to another. What comes out in
 # between?*
@@ -166,7 +166,7 @@ for axes, path, said in zip(figure.subplots(len(paths), STEPS), paths, names, st
 this.show(figure, "20_gan_solutions_path")
 
 # %% [markdown]
-# ## 4. A generator with transposed convolutions
+# ## 4 · A generator with transposed convolutions
 #
 # *Write the generator with `nn.ConvTranspose2d`, from 2×2 pixels over 4×4 to 8×8. How many parameters has it, and how
 # does it do?* A window of 4 with a stride of 2 doubles the image and reaches all pixels equally often, so that no
