@@ -10,6 +10,7 @@ import numpy as np
 from minidl.backend import array_module
 from minidl.forward import Dual
 from minidl.kernels.numpy.blocks import apply, combine, elementwise, samples
+from minidl.ops.reductions import checked_axes
 from minidl.tensor import differentiable
 
 SELU_SCALE = 1.0507009873554805  # λ of Klambauer et al. 2017
@@ -192,7 +193,9 @@ def softmax(x, axis=-1):
         y /= y.sum(axis=axis, keepdims=True)
         return y
 
-    by_rows = _rows(x, axis)
+    if x.size == 0:
+        return x.copy(), lambda g: g
+    by_rows = _rows(x, axis, "softmax")
     y = by_rows(formula, x)
     return y, lambda g: by_rows(lambda g, y: y * (g - (g * y).sum(axis=axis, keepdims=True)), g, y)
 
@@ -208,11 +211,14 @@ def log_softmax(x, axis=-1):
         shifted = x - x.max(axis=axis, keepdims=True)
         return shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
 
-    by_rows = _rows(x, axis)
+    if x.size == 0:
+        return x.copy(), lambda g: g
+    by_rows = _rows(x, axis, "log_softmax")
     y = by_rows(formula, x)
     return y, lambda g: by_rows(lambda g, y: g - np.exp(y) * g.sum(axis=axis, keepdims=True), g, y)
 
 
-def _rows(x, axis):
-    """Return `samples` where x can be cut along the first axis, because the formula sums along another one."""
-    return samples if x.ndim > 1 and axis not in (0, -x.ndim) else lambda formula, *arrays: formula(*arrays)
+def _rows(x, axis, who):
+    """Return `samples` where x can be cut along the first axis, because the formula sums along others."""
+    cut = x.ndim > 1 and 0 not in checked_axes(axis, x.ndim, who)
+    return samples if cut else lambda formula, *arrays: formula(*arrays)

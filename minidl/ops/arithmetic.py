@@ -43,7 +43,7 @@ def divide(x, y):
     """x / y, element by element."""
     return combine(np.true_divide, x, y), (
         lambda g: combine(np.true_divide, g, y),  # ∂/∂x
-        lambda g: elementwise(lambda g, x, y: -g * x / (y * y), g, x, y),  # ∂/∂y
+        lambda g: elementwise(lambda g, x, y: -g * (x / y) / y, g, x, y),  # ∂/∂y; y² would leave the range before y
     )
 
 

@@ -18,8 +18,10 @@ def _check_operands(x, w, b, who):
         raise ValueError(f"{who}: x has {x.shape[3]} channels, w expects {w.shape[2]}")
     if b is not None and b.shape != w.shape[3:]:
         raise ValueError(f"{who}: b has shape {b.shape}, expected {w.shape[3:]}, one bias a filter")
-    if min(w.shape[:2]) < 1:
-        raise ValueError(f"{who}: w has shape {w.shape}; its window must be at least 1 × 1")
+    if min(w.shape) < 1:
+        raise ValueError(f"{who}: w has shape {w.shape}, expected a window of at least 1 × 1, a channel and a filter")
+    if min(x.shape[1:3]) < 1:
+        raise ValueError(f"{who}: x has shape {x.shape}, expected images of at least one pixel")
 
 
 def _resolved_padding(padding, extents, size, stride):
@@ -156,8 +158,6 @@ def conv_transpose2d(x, w, b=None, *, stride=1, padding=0, output_padding=0):
     """
     who = "conv_transpose2d"
     _check_operands(x, w, b, who)
-    if min(x.shape[1:3]) < 1:
-        raise ValueError(f"{who}: x has shape {x.shape}, expected images of at least one pixel")
     size, same = w.shape[:2], padding == "same"
     stride = pair(stride, who, "stride", 1)
     padding = checked_padding(padding, who)

@@ -14,6 +14,7 @@ import numpy as np
 
 from minidl import kernels
 from minidl.backend import default_generator
+from minidl.forward import value
 from minidl.kernels.numpy.blocks import combine
 from minidl.kernels.numpy.dropout import floating
 from minidl.ops.activations import SELU_ALPHA, SELU_SCALE
@@ -50,10 +51,10 @@ def dropout(x, p=0.5, *, scaling="inverted", shared=(), generator=None):
     shape = tuple(1 if axis in shared else extent for axis, extent in enumerate(x.shape))
     scale = 1 / (1 - p) if scaling == "inverted" and p < 1 else 1
     generator = generator or default_generator()
-    kernel = kernels.of(x).dropout
+    kernel = kernels.of(value(x)).dropout
     if shared:  # few coins for many elements
         dtype = floating(x)
-        mask = kernel.kept(shape, p, generator, x).astype(dtype) * dtype.type(scale)
+        mask = kernel.kept(shape, p, generator, value(x)).astype(dtype) * dtype.type(scale)
         return combine(np.multiply, x, mask), lambda g: combine(np.multiply, g, mask)
     coins = kernel.coins(shape, p, generator, x)
     return kernel.drop(x, coins, scale), lambda g: kernel.drop(g, coins, scale)
@@ -78,7 +79,7 @@ def gaussian_dropout(x, sigma, mu=1.0, *, generator=None):
     N §1.1.4; Srivastava et al. 2014, §10.
     """
     sigma, mu = number(sigma, "gaussian_dropout", "sigma"), number(mu, "gaussian_dropout", "mu", "(-inf, inf)")
-    kernel = kernels.of(x).dropout
+    kernel = kernels.of(value(x)).dropout
     noise = kernel.noise(x.shape, mu, sigma, generator or default_generator(), x)
     return kernel.multiply(x, noise), lambda g: kernel.multiply(g, noise)
 
@@ -111,7 +112,7 @@ def alpha_dropout(x, p=0.5, *, generator=None):
     Klambauer et al. 2017. N §1.1.4 sets dropped values to −α: it leaves out λ and the affine map.
     """
     p = number(p, "alpha_dropout", "p", "[0, 1)")
-    kernel = kernels.of(x).dropout
+    kernel = kernels.of(value(x)).dropout
     coins = kernel.coins(x.shape, p, generator or default_generator(), x)
     a = 1 / math.sqrt((1 - p) * (1 + p * SATURATION**2))
     b = -a * p * SATURATION

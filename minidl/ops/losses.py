@@ -111,6 +111,8 @@ def checked_labels(outputs, labels, who, name="outputs"):
     labels = np.asarray(labels) if on_host else labels
     if outputs.ndim != 2:
         raise ValueError(f"{who}: {name} have shape {outputs.shape}, expected (samples, classes)")
+    if outputs.shape[1] == 0:
+        raise ValueError(f"{who}: {name} have shape {outputs.shape}, which leaves no class")
     if outputs.dtype.kind != "f":
         raise TypeError(f"{who}: {name} have dtype {outputs.dtype}, expected floating-point numbers")
     shares = labels.ndim == 2 and labels.shape == outputs.shape and labels.dtype.kind == "f"

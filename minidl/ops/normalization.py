@@ -136,7 +136,7 @@ def standardize(x, axes, *, eps=1e-5, eps_inside=True):
         )
 
     norm = kernels.of(x).norm
-    by_samples = norm.by_samples if 0 not in axes else lambda function, *arrays: function(*arrays)
+    by_samples = norm.by_samples if x.ndim and 0 not in axes else lambda function, *arrays: function(*arrays)
     x_hat, s, deviation = by_samples(forward, x)
     return x_hat, lambda g: by_samples(lambda *arrays: (backward(*arrays),), g, x_hat, s, deviation)[0]
 
@@ -169,13 +169,15 @@ def spectral_normalize(w, u, v):
     Miyato et al. 2018, equations 8 and 12, who write the transposed matrix.
     """
     shape, outputs = w.shape, w.shape[-1:]
+    if not shape:
+        raise ValueError("spectral_normalize: w has shape (), expected at least one axis")
     if u.shape != outputs or v.shape != (math.prod(shape[:-1]),):
         raise ValueError(
             f"spectral_normalize: w has shape {shape}, u {u.shape} and v {v.shape}; "
             f"expected u of shape {outputs} and v of shape {(math.prod(shape[:-1]),)}"
         )
     product = kernels.of(w).matmul.product
-    sigma = product(product(v, w.reshape(-1, *outputs)), u)
+    sigma = product(product(v, w.reshape(len(v), *outputs)), u)
     positive = sigma > 0
     sigma = np.where(positive, sigma, 1)
     y = w / sigma

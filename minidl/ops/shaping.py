@@ -58,6 +58,8 @@ def _plain_index(part):
     if part is None or part is Ellipsis or isinstance(part, (slice, int, np.integer)):
         return part
     values = part.data if isinstance(part, Tensor) else part
+    if isinstance(values, list) and not values:
+        return np.array(values, dtype=int)  # an empty list names no element; as an array it would hold floats
     return array_module(values).array(values)
 
 
@@ -139,4 +141,4 @@ def pad(x, widths, value=0.0):
     if len(pairs) != x.ndim or any(min(pair) < 0 for pair in pairs):
         raise ValueError(f"pad: widths is {widths}, expected a pair of non-negative integers for each of {x.ndim} axes")
     inside = tuple(slice(before, before + size) for (before, _), size in zip(pairs, x.shape, strict=True))
-    return blocks.pad(x, pairs, value), lambda g: g[inside]
+    return blocks.pad(x, pairs, value) if pairs else x.copy(), lambda g: g[inside]

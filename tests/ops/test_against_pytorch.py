@@ -1,4 +1,4 @@
-"""Values and gradients of the large ops equal PyTorch's, in float64 to 1e-10, over drawn shapes."""
+"""Values and gradients equal PyTorch's, in float64 to 1e-10, at ties and at large values, where differences fail."""
 
 from __future__ import annotations
 
@@ -42,54 +42,24 @@ def compare(ours, theirs, inputs, torch, *, to=lambda x: x, back=lambda x: x, rn
 
 @with_oracle
 @given(
-    batch=sizes, height=st.integers(3, 9), width=st.integers(3, 9), channels=sizes, filters=sizes,
-    size=st.tuples(st.integers(1, 3), st.integers(1, 3)), stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
-    padding=st.tuples(st.integers(0, 3), st.integers(0, 3)), bias=st.booleans(), seed=seeds,
-)  # fmt: skip
-def test_conv2d(torch, batch, height, width, channels, filters, size, stride, padding, bias, seed):
-    rng = np.random.default_rng(seed)
-    inputs = [rng.standard_normal((batch, height, width, channels)), rng.standard_normal((*size, channels, filters))]
-    inputs += [rng.standard_normal(filters)] if bias else []
-
-    def theirs(x, w, b=None):
-        return torch.nn.functional.conv2d(x, w.permute(3, 2, 0, 1).contiguous(), b, stride=stride, padding=padding)
-
-    compare(
-        lambda *a: ops.conv2d(*a, stride=stride, padding=padding), theirs, inputs, torch, to=first, back=last, rng=rng
-    )
-
-
-@with_oracle
-@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning")
-@given(height=st.integers(3, 9), size=st.tuples(st.integers(1, 4), st.integers(1, 4)), seed=seeds)
-def test_conv2d_same(torch, height, size, seed):
-    rng = np.random.default_rng(seed)
-    inputs = [rng.standard_normal((2, height, 7, 2)), rng.standard_normal((*size, 2, 3))]
-
-    def theirs(x, w):
-        return torch.nn.functional.conv2d(x, w.permute(3, 2, 0, 1).contiguous(), padding="same")
-
-    compare(lambda *a: ops.conv2d(*a, padding="same"), theirs, inputs, torch, to=first, back=last, rng=rng)
-
-
-@with_oracle
-@pytest.mark.parametrize("kind", ["max", "avg"])
-@given(
     batch=sizes, height=st.integers(3, 9), width=st.integers(3, 9), channels=sizes,
     size=st.tuples(st.integers(1, 3), st.integers(1, 3)),
     stride=st.none() | st.tuples(st.integers(1, 3), st.integers(1, 3)), ties=st.booleans(), seed=seeds,
 )  # fmt: skip
-def test_pooling_with_overlapping_windows_and_ties(
-    torch, kind, batch, height, width, channels, size, stride, ties, seed
-):
+def test_max_pooling_with_overlapping_windows_and_ties(torch, batch, height, width, channels, size, stride, ties, seed):
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((batch, height, width, channels))
     if ties:
         x = np.round(x)
-    ours = {"max": ops.max_pool2d, "avg": ops.avg_pool2d}[kind]
-    theirs = {"max": torch.nn.functional.max_pool2d, "avg": torch.nn.functional.avg_pool2d}[kind]
+    theirs = torch.nn.functional.max_pool2d
     compare(
-        lambda a: ours(a, size, stride), lambda a: theirs(a, size, stride), [x], torch, to=first, back=last, rng=rng
+        lambda a: ops.max_pool2d(a, size, stride),
+        lambda a: theirs(a, size, stride),
+        [x],
+        torch,
+        to=first,
+        back=last,
+        rng=rng,
     )
 
 
@@ -149,16 +119,3 @@ def test_activations(torch, name, seed, scale):
         "tanh": torch.tanh,
     }.get(name) or getattr(functional, name)
     compare(getattr(ops, name), theirs, [scale * rng.standard_normal((3, 5))], torch, rng=rng)
-
-
-@with_oracle
-@given(seed=seeds, reduction=st.sampled_from(["mean", "sum", "none"]))
-def test_mse(torch, seed, reduction):
-    rng = np.random.default_rng(seed)
-    compare(
-        lambda x, y: ops.mse(x, y, reduction=reduction),
-        lambda x, y: torch.nn.functional.mse_loss(x, y, reduction=reduction),
-        [rng.standard_normal((3, 4)), rng.standard_normal((3, 4))],
-        torch,
-        rng=rng,
-    )

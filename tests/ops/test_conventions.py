@@ -1,4 +1,4 @@
-"""Conventions where mathematics leaves a choice, and values where a careless form would fail."""
+"""What single ops promise beyond the table of all ops: precision, large batches, and which input is refused."""
 
 from __future__ import annotations
 
@@ -17,62 +17,6 @@ def gradient(op, *inputs, g=None):
     return grads[0] if len(grads) == 1 else grads
 
 
-@pytest.mark.parametrize(
-    ("op", "expected"),
-    [
-        (ops.relu, 0.0),
-        (ops.abs, 0.0),
-        (lambda x: ops.leaky_relu(x, 0.2), 0.2),
-        (lambda x: ops.elu(x, 0.5), 0.5),
-        (lambda x: ops.clip(x, 0, 1), 1.0),
-    ],
-)
-def test_the_derivative_at_the_kink_at_zero(op, expected):
-    np.testing.assert_allclose(gradient(op, [0.0]), [expected])
-
-
-@pytest.mark.parametrize("op", [ops.maximum, ops.minimum])
-def test_at_a_tie_of_two_arrays_the_gradient_goes_to_the_first(op):
-    gx, gy = gradient(op, [1.0, 2.0], [1.0, 2.0])
-    np.testing.assert_array_equal(gx, [1, 1])
-    np.testing.assert_array_equal(gy, [0, 0])
-
-
-def test_among_equal_maxima_the_gradient_goes_to_the_first():
-    np.testing.assert_array_equal(gradient(lambda x: x.max(), [[1, 3], [3, 3]]), [[0, 1], [0, 0]])
-    np.testing.assert_array_equal(gradient(lambda x: x.min(axis=0), [[1, 3], [1, 2]]), [[1, 0], [0, 1]])
-    image = np.array([[2, 5, 5], [5, 1, 5]], float).reshape(1, 2, 3, 1)
-    got = gradient(lambda x: ops.max_pool2d(x, 2, 1), image)
-    np.testing.assert_array_equal(got.reshape(2, 3), [[0, 2, 0], [0, 0, 0]])
-
-
-def test_a_repeated_index_accumulates():
-    np.testing.assert_array_equal(gradient(lambda x: x[[0, 0, 2, 0]], [1, 2, 3]), [3, 0, 1])
-    np.testing.assert_array_equal(gradient(lambda x: x[ml.Tensor([1, 1])], [1, 2, 3]), [0, 2, 0])
-
-
-def test_power_is_finite_at_zero():
-    np.testing.assert_array_equal(gradient(lambda x: x**0, [0.0, 2.0]), [0, 0])
-    np.testing.assert_array_equal(gradient(lambda x: x**1, [0.0, 2.0]), [1, 1])
-    np.testing.assert_array_equal(gradient(lambda x: x**2, [-3.0, 0.0]), [-6, 0])
-    np.testing.assert_array_equal(gradient(lambda y: 0.0**y, [1.0, 2.0]), [0, 0])
-
-
-def test_softmax_and_cross_entropy_are_finite_for_huge_logits():
-    x = np.array([[1e4, -1e4, 0.0]])
-    np.testing.assert_array_equal(ops.softmax(ml.Tensor(x)).data, [[1, 0, 0]])
-    np.testing.assert_array_equal(ops.log_softmax(ml.Tensor(x)).data, [[0, -2e4, -1e4]])
-    assert ops.cross_entropy(ml.Tensor(x), [1]).item() == 2e4
-    np.testing.assert_array_equal(ops.sigmoid(ml.Tensor([-1e4, 1e4])).data, [0, 1])
-    np.testing.assert_array_equal(ops.softplus(ml.Tensor([-1e4, 1e4])).data, [0, 1e4])
-
-
-def test_batch_norm_of_a_constant_channel_is_beta():
-    x = np.full((4, 2), 7.0)
-    y = ops.batch_norm(ml.Tensor(x), ml.Tensor(np.ones(2)), ml.Tensor(np.array([1.0, 2.0])))
-    np.testing.assert_array_equal(y.data, np.tile([1.0, 2.0], (4, 1)))
-
-
 def test_batch_norm_keeps_its_precision_far_from_zero(rng):
     x = rng.standard_normal((256, 3))
     expected = (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5)
@@ -89,16 +33,6 @@ def test_dropout_keeps_the_mean_and_drops_the_share_that_was_asked_for():
     np.testing.assert_allclose(y[y != 0], 1 / 0.7)
     z = ops.dropout(ml.Tensor(x), 0.3, scaling="eval", generator=np.random.default_rng(1)).data
     np.testing.assert_array_equal(z, y != 0)
-    assert not ops.dropout(ml.Tensor(x), 1.0).data.any()
-    np.testing.assert_array_equal(ops.dropout(ml.Tensor(x), 0.0).data, x)
-
-
-def test_same_padding_puts_the_odd_zero_at_the_bottom_and_right():
-    x = np.arange(16.0).reshape(1, 4, 4, 1)
-    w = np.ones((2, 2, 1, 1))
-    y = ops.conv2d(ml.Tensor(x), ml.Tensor(w), padding="same").data[0, :, :, 0]
-    padded = np.pad(x[0, :, :, 0], ((0, 1), (0, 1)))
-    np.testing.assert_array_equal(y, padded[:-1, :-1] + padded[1:, :-1] + padded[:-1, 1:] + padded[1:, 1:])
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3])
@@ -106,16 +40,6 @@ def test_same_padding_puts_the_odd_zero_at_the_bottom_and_right():
 def test_same_padding_gives_the_input_over_the_stride_rounded_up(stride, extent):
     x, w = ml.Tensor(np.zeros((1, extent, extent, 1))), ml.Tensor(np.zeros((3, 3, 1, 1)))
     assert ops.conv2d(x, w, stride=stride, padding="same").shape[1:3] == (-(-extent // stride),) * 2
-
-
-def test_convolution_equals_the_sum_in_its_definition(rng):
-    x, w, b = rng.standard_normal((2, 6, 5, 3)), rng.standard_normal((3, 2, 3, 4)), rng.standard_normal(4)
-    y = ops.conv2d(ml.Tensor(x), ml.Tensor(w), ml.Tensor(b), stride=(2, 1), padding=(1, 0)).data
-    padded = np.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0)))
-    expected = np.empty((2, 3, 4, 4))
-    for n, p, q, k in np.ndindex(expected.shape):
-        expected[n, p, q, k] = b[k] + (padded[n, 2 * p : 2 * p + 3, q : q + 2] * w[..., k]).sum()
-    np.testing.assert_allclose(y, expected, rtol=1e-12)
 
 
 def test_a_large_batch_is_cut_into_chunks_without_a_seam(rng, monkeypatch):
@@ -150,11 +74,6 @@ def test_images_of_bytes_are_averaged_without_overflow():
     assert pooled.dtype == np.float32
 
 
-def test_concatenate_joins_along_the_first_axis_by_default_as_numpy_does():
-    assert ops.concatenate([np.zeros((2, 3)), np.zeros((2, 3))]).shape == (4, 3)
-    assert ops.stack([np.zeros(3), np.zeros(3)], -1).shape == (3, 2)
-
-
 # ---------------------------------------------------------------- bad input
 
 
@@ -178,19 +97,14 @@ def zeros(*shape):
         (lambda: ops.matmul(zeros(2, 3), zeros(2, 3)), r"x has shape \(2, 3\) and y \(2, 3\)"),
         (lambda: ops.matmul(zeros(), zeros(2)), "matmul"),
         (lambda: ops.sum(zeros(2, 3), 2), "axis is 2, but x has 2 axes"),
-        (lambda: ops.max(zeros(0, 3), 0), "no value over axis 0"),
-        (lambda: ops.mean(zeros(0)), "nothing to average"),
-        (lambda: ops.concatenate([]), "no Tensors"),
         (lambda: ops.concatenate([zeros(2, 3), zeros(3, 2)]), "differ in more than axis"),
         (lambda: ops.concatenate([zeros(2, 3)], 2), "axis is 2"),
-        (lambda: ops.stack([zeros(2), zeros(3)]), r"the shapes \(2,\), \(3,\) differ"),
         (lambda: ops.stack([zeros(2), zeros(2)], 5), "stack: axis is 5, but the result has 2 axes"),
         (lambda: ops.transpose(zeros(2, 2, 2), (0, 1)), r"axes are \(0, 1\), expected each of the 3 axes of x once"),
         (lambda: ops.pad(zeros(2, 2), 1), "pad: widths is 1"),
         (lambda: ops.pad(zeros(2, 2), [(1, 1)]), "pair of non-negative integers for each of 2 axes"),
         (lambda: ops.clip(zeros(2)), "both None"),
         (lambda: ops.clip(zeros(2), 1, 0), "low is 1, above high"),
-        (lambda: ops.cross_entropy(zeros(0, 3), np.zeros(0, int)), "the batch is empty"),
         (lambda: ops.cross_entropy(zeros(2, 3), [0, 3]), "labels contain 3, expected class indices 0 to 2"),
         (lambda: ops.cross_entropy(zeros(2, 3), [-1, 0]), "labels contain -1"),
         (lambda: ops.cross_entropy(zeros(2, 3), [0]), r"labels have shape \(1,\), expected \(2,\)"),
@@ -205,11 +119,9 @@ def zeros(*shape):
         (lambda: ops.cross_entropy(zeros(1, 3), [0], 1.5), "label_smoothing is 1.5"),
         (lambda: ops.cross_entropy(zeros(1, 3), [0], reduction="median"), "reduction is 'median'"),
         (lambda: ops.mse(zeros(2), zeros(2, 1)), r"shape \(2,\) and targets \(2, 1\)"),
-        (lambda: ops.mse(zeros(0), zeros(0)), "batch is empty"),
         (lambda: ops.dropout(zeros(2), 1.5), "p is 1.5"),
         (lambda: ops.dropout(zeros(2), 0.5, scaling="late"), "scaling is 'late'"),
         (lambda: ops.batch_norm(zeros(2, 3), zeros(2), zeros(3)), r"gamma \(2,\)"),
-        (lambda: ops.batch_norm(zeros(0, 3), zeros(3), zeros(3)), "batch is empty"),
     ],
 )
 def test_bad_input_is_a_clear_error(call, message):
@@ -251,12 +163,6 @@ def test_an_axis_cannot_be_reduced_twice(op):
         op(np.ones((2, 3)), (1, -1))
 
 
-def test_empty_batches_pass_pooling_and_upsampling():
-    x = np.zeros((0, 4, 4, 2), np.float32)
-    assert ops.max(ops.windows2d(x, 2), 3).shape == (0, 2, 2, 2)
-    assert ops.upsample2d(x, 2, "bilinear").shape == (0, 8, 8, 2)
-
-
 def test_gelu_takes_bytes():
     assert ops.gelu(np.array([0, 200], np.uint8)).data.tolist() == [0, 200]
 
@@ -273,18 +179,6 @@ def test_shares_of_one_class_are_that_class_for_cross_entropy():
             assert x.grad.dtype == loss.data.dtype == np.float32
             results.append([loss.item(), *x.grad.ravel()])
         np.testing.assert_allclose(results[1:], [results[0]] * 2, rtol=1e-6, atol=1e-8)
-
-
-def test_a_share_of_0_is_0_times_a_logit_of_minus_infinity():
-    logits, labels = np.array([[0.5, -np.inf, 1.0]]), np.array([2])
-    losses = []
-    for given in (labels, np.eye(3)[labels]):
-        x = ml.Tensor(logits, requires_grad=True)
-        loss = ops.cross_entropy(x, given)
-        loss.backward()
-        losses.append([loss.item(), *x.grad.ravel()])
-    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-12)
-    assert np.isfinite(losses).all()
 
 
 def test_concatenate_takes_lists_as_other_ops_do():

@@ -1,6 +1,9 @@
-"""What must hold for every registered op, on shapes and settings that Hypothesis draws."""
+"""What must hold for every op: the table in `op_cases`, gone through on shapes and settings that Hypothesis draws."""
 
 from __future__ import annotations
+
+import contextlib
+import copy
 
 import hypothesis.strategies as st
 import numpy as np
@@ -14,12 +17,13 @@ from minidl.operators import OPS
 from op_cases import CASES
 
 every_op = pytest.mark.parametrize("name", sorted(CASES))
+every_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 seeds = st.integers(0, 2**31)
 
 
-def test_every_registered_op_has_a_case_and_is_public():
-    assert set(OPS) == set(CASES)
-    assert set(OPS) <= set(ops.__all__)
+def test_the_table_holds_every_op():
+    assert set(CASES) == set(ops.__all__)
+    assert {name for name, op in OPS.items() if op.__module__.startswith("minidl.")} <= set(CASES)
 
 
 def draw(name, data):
@@ -33,6 +37,77 @@ def run(sample, inputs, g):
     y = sample.call(*tensors)
     y.backward(g(y) if callable(g) else g)
     return y, [tensor.grad for tensor in tensors]
+
+
+def assert_close(got, expected, dtype=np.float64):
+    """Compare values to the precision of their dtype; where they cancel, to that of the largest."""
+    rtol = 1e-12 if dtype == np.float64 else 2e-5
+    finite = np.abs(expected)[np.isfinite(expected)]
+    assert got.shape == expected.shape
+    np.testing.assert_allclose(got, expected, rtol=rtol, atol=rtol * (1 + finite.max(initial=0)))
+
+
+# ---------------------------------------------------------------- values
+
+
+@every_op
+@every_dtype
+@given(data=st.data())
+def test_values_agree_with_the_oracle(name, dtype, data):
+    sample, _ = draw(name, data)
+    inputs = [x.astype(dtype) for x in sample.inputs]
+    y = sample.call(*map(ml.Tensor, inputs))
+    assert y.dtype == dtype
+    assert_close(y.data, sample.expected(*(x.astype(np.float64) for x in inputs)), dtype)
+
+
+@pytest.mark.parametrize(("name", "at"), [(name, i) for name in sorted(CASES) for i in range(len(CASES[name].edges))])
+@every_dtype
+def test_sizes_of_0_and_1_are_taken_or_refused(name, at, dtype, rng):
+    edge = CASES[name].edges[at]
+    sample = CASES[name].at_edge(edge, rng)
+    tensors = [ml.Tensor(x.astype(dtype), requires_grad=True) for x in sample.inputs]
+    if edge.refused:
+        with pytest.raises(ValueError, match=rf"^\w+: .*{edge.refused}"):
+            sample.call(*tensors)
+        return
+    y = sample.call(*tensors)
+    assert y.dtype == dtype
+    assert_close(y.data, sample.expected(*(x.data.astype(np.float64) for x in tensors)), dtype)
+    y.backward(np.ones(y.shape))
+    for tensor in tensors:
+        assert (tensor.grad.shape, tensor.grad.dtype) == (tensor.shape, dtype)
+        assert np.isfinite(tensor.grad).all()
+        assert y.size or not tensor.grad.any()  # of nothing, the derivative is 0
+
+
+@pytest.mark.parametrize(("name", "at"), [(name, i) for name in sorted(CASES) for i in range(len(CASES[name].kinks))])
+@every_dtype
+def test_the_conventions_at_kinks(name, at, dtype):
+    kink = CASES[name].kinks[at]
+    inputs = [ml.Tensor(np.array(x, dtype), requires_grad=True) if isinstance(x, list) else x for x in kink.inputs]
+    with pytest.warns(RuntimeWarning, match=kink.warning) if kink.warning else contextlib.nullcontext():
+        y = CASES[name].op(*inputs, **kink.settings)
+        y.backward(np.ones(y.shape))
+    np.testing.assert_allclose(y.data, np.array(kink.value, dtype), rtol=1e-6, atol=1e-7)
+    for x, gradient in zip(inputs, kink.gradients, strict=True):
+        if gradient is not None:
+            np.testing.assert_allclose(x.grad, np.array(gradient, dtype), rtol=1e-6, atol=1e-7)
+
+
+@every_op
+@given(data=st.data())
+def test_what_is_not_a_number_is_not_swallowed(name, data):
+    sample, _ = draw(name, data)
+    domains = map(CASES[name].domain, range(len(sample.inputs)))
+    spoilt = [
+        x if domain.bounded else np.full(x.shape, np.nan) for x, domain in zip(sample.inputs, domains, strict=True)
+    ]
+    y = sample.call(*map(ml.Tensor, spoilt))
+    assert np.isnan(y.data).any() or y.size == 0
+
+
+# ---------------------------------------------------------------- derivatives
 
 
 @every_op
@@ -56,8 +131,11 @@ def test_derivatives_of_analytic_ops_agree_with_the_complex_step(name, data):
         np.testing.assert_allclose((gradient * u).sum(), numeric, rtol=1e-9, atol=1e-9)
 
 
+# ---------------------------------------------------------------- dtypes and memory
+
+
 @every_op
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@every_dtype
 @given(data=st.data())
 def test_dtype_is_kept_and_inputs_are_neither_changed_nor_shared(name, dtype, data):
     sample, rng = draw(name, data)
@@ -77,6 +155,27 @@ def test_dtype_is_kept_and_inputs_are_neither_changed_nor_shared(name, dtype, da
         assert tensor.grad.flags.writeable
         others = [other.grad for other in tensors if other is not tensor]
         assert not any(np.shares_memory(tensor.grad, other) for other in others)
+
+
+@every_op
+@given(data=st.data())
+def test_arrays_that_are_written_to_after_the_call_change_nothing(name, data):
+    """Each input alone needs a gradient; the others, and settings that are arrays, are the caller's own."""
+    sample, _ = draw(name, data)
+    ones = lambda y: np.ones(y.shape)
+    expected, expected_gradients = run(sample, sample.inputs, ones)
+    for i, gradient in enumerate(expected_gradients):
+        own = [x.copy() for x in sample.inputs]
+        settings = {key: copy.deepcopy(setting) for key, setting in sample.settings.items()}
+        leaf = ml.Tensor(own[i], requires_grad=True)
+        y = sample.op(*(leaf if i == j else x for j, x in enumerate(own)), **settings)
+        without_gradient = sample.op(*own, **settings)
+        for array in (*own, *(setting for setting in settings.values() if isinstance(setting, np.ndarray))):
+            array[...] = 0
+        y.backward(np.ones(y.shape))
+        np.testing.assert_array_equal(without_gradient.data, expected.data)
+        np.testing.assert_array_equal(y.data, expected.data)
+        np.testing.assert_array_equal(leaf.grad, gradient)
 
 
 @every_op

@@ -12,7 +12,7 @@ import numpy as np
 
 from minidl import buffers
 from minidl.backend import array_module, device_key
-from minidl.forward import multilinear
+from minidl.forward import Dual, multilinear
 from minidl.kernels.cuda import launch
 
 THREADS = 256
@@ -49,6 +49,8 @@ def drop(x, coins, scale):
 
 def saturate(x, coins, scale, saturation, shift):
     """Return scale · (x · b + saturation · (1 − b)) + shift; its derivative is `drop`."""
+    if type(x) is Dual:
+        return Dual(saturate(x.value, coins, scale, saturation, shift), drop(x, coins, scale).tangents)
     return _drop(x, coins, scale, saturation, shift)
 
 

@@ -22,8 +22,8 @@ def forward(d, scale, steepness, frozen):
 
     def smooth(d):
         centered, inverse_deviation = _standardization(d, steepness)
-        moved = _kappa(centered, inverse_deviation, scale, steepness, frozen) * centered
-        moved *= _share(d)
+        moved = _sigmoid(centered, inverse_deviation, steepness, frozen) * centered
+        moved *= _factor(d, scale)
         return d - moved
 
     return samples(smooth, d)
@@ -34,16 +34,16 @@ def gradient(g, d, scale, steepness, frozen):
 
     def derivative(g, d):
         centered, inverse_deviation = _standardization(d, steepness)
-        kappa = _kappa(centered, inverse_deviation, scale, steepness, frozen)
-        moved = kappa * g
-        moved *= _share(d)
+        sigmoid = _sigmoid(centered, inverse_deviation, steepness, frozen)
+        moved = sigmoid * g
+        moved *= _factor(d, scale)
         by_d = g - moved
         by_d += _mean(moved)
         if frozen or scale == 0 or steepness == 0:
             return by_d
         x = centered * inverse_deviation
-        # The sigmoid of slope α has ∂κ/∂d̃ = α κ (1 − κ/s).
-        by_x = steepness * moved * centered * (kappa / scale - 1)  # ∂L/∂κ ∂κ/∂d̃
+        # The sigmoid S = κ/s of slope α has ∂S/∂d̃ = α S (1 − S).
+        by_x = steepness * moved * centered * (sigmoid - 1)  # ∂L/∂κ ∂κ/∂d̃
         return by_d + inverse_deviation * (by_x - _mean(by_x) - x * _mean(by_x * x))
 
     return samples(derivative, g, d)
@@ -60,22 +60,22 @@ def _standardization(d, steepness):
     return centered, varies / np.sqrt(np.where(varies, variance, 1))
 
 
-def _kappa(centered, inverse_deviation, scale, steepness, frozen):
-    """Return κ = s / (1 + exp(−α d̃)), written with tanh, which cannot overflow."""
+def _sigmoid(centered, inverse_deviation, steepness, frozen):
+    """Return κ / s = 1 / (1 + exp(−α d̃)), written with tanh, which cannot overflow."""
     if steepness == 0:
-        return scale / 2
+        return 0.5
     if frozen:
         centered, inverse_deviation = value(centered), value(inverse_deviation)
-    kappa = centered * (steepness / 2 * inverse_deviation)
-    np.tanh(kappa, out=kappa)
-    kappa *= scale / 2
-    kappa += scale / 2
-    return kappa
+    sigmoid = centered * (steepness / 2 * inverse_deviation)
+    np.tanh(sigmoid, out=sigmoid)
+    sigmoid *= 0.5
+    sigmoid += 0.5
+    return sigmoid
 
 
-def _share(d):
-    """Return M / (M−1)."""
-    return d.shape[1] / (d.shape[1] - 1)
+def _factor(d, scale):
+    """Return s M / (M−1)."""
+    return scale * (d.shape[1] / (d.shape[1] - 1))
 
 
 def _mean(x):
