@@ -242,7 +242,7 @@ class AdaMax(Optimizer):
         self.u = np.maximum(self.beta2 * self.u, np.abs(g))
         m_hat = self.m / (1 - self.beta1**t)
         never_moved = self.u == 0  # there m̂ is 0 too, and 0 / 1 stands for the 0 / 0
-        return W - lr / (self.u + never_moved) * m_hat
+        return W - lr * (m_hat / (self.u + never_moved))  # η / u would overflow where u is denormal
 
 
 class Nadam(Optimizer):

@@ -13,6 +13,7 @@ from minidl import buffers
 from minidl.backend import array_module, to_numpy
 from minidl.ops.arguments import number
 from minidl.optim import on_device
+from minidl.optim.arithmetic import all_or_nothing, check_weights
 from minidl.optim.clipping import Clip
 from minidl.optim.penalties import Penalty
 from minidl.optim.schedule import Schedule
@@ -88,6 +89,7 @@ class Optimizer:
             tuple(tensor.shape for tensor in self._vector.tensors),
             tuple(self._vector.spans),
         )
+        check_weights(self._vector.iterate, self.layout, type(self).__name__)
         self.lr = lr if callable(lr) or not self.has_rate else self.checked("lr", lr)
         self.penalties = self._checked_penalties(penalty)
         if clip is not None and not isinstance(clip, Clip):
@@ -120,6 +122,12 @@ class Optimizer:
         numbers : pair of arrays, optional
             Rate and number of the step, of shape () and in float64 on the GPU, in place of `rate` and `t`. They are
             read there: a captured graph makes each step with what lies in them then. See `stepped`.
+
+        Raises
+        ------
+        FloatingPointError
+            If the gradient is NaN or infinite, or the step overflows or divides by zero: nothing has moved then. Not
+            under `np.errstate(all="ignore")`, nor on a GPU, where the weights take whatever comes.
         """
         loss = None
         if closure is not None:
@@ -127,11 +135,12 @@ class Optimizer:
             loss = closure()
         before, g = self._vector.iterate, self._gradient()
         lr, t = (self.rate, self.t + 1) if numbers is None else (None if self.lr is None else numbers[0], numbers[1])
-        self.t += 1
-        W = self._updated(before, g, lr, t)
-        for penalty in self.penalties:
-            if penalty.decoupled:
-                W = penalty.pull(W, before, self.layout)
+        with all_or_nothing(self, g):
+            self.t += 1
+            W = self._updated(before, g, lr, t)
+            for penalty in self.penalties:
+                if penalty.decoupled:
+                    W = penalty.pull(W, before, self.layout)
         self._vector.write(W)
         return loss
 

@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 ROUNDING = 1e-10  # a t that lies no further before a restart, in parts of itself, lies at it
+NEAR = 1e-6  # but never further than this part of a period
 
 
 class Constant(Schedule):
@@ -104,8 +105,17 @@ class Decay(Schedule):
             k += 1
             tau = self.tau if self.step is None else self.tau * self.alpha ** (k // self.step)
             rate = rate / (1 + tau * k)
+            if self._vanished(k, tau):
+                k = t
         self._reached = (k, rate)
         return rate
+
+    def _vanished(self, k: int, tau: float) -> bool:
+        """Say whether no later τ t can change the rate: τ is 0, or is lost beside 1 and falls faster than t grows."""
+        if self.step is None or tau == 0:
+            return tau == 0
+        end = k + self.step  # this τ is another one by then
+        return 1 + tau * end == 1 and self.alpha * end <= k
 
 
 class Exponential(Schedule):
@@ -316,9 +326,13 @@ class Restarts(Schedule):
         else:  # the lengths are a geometric series
             begins = lambda cycle: self.period * (math.expm1(cycle * math.log1p(growth)) / growth)
             cycle = math.floor(math.log1p(t / self.period * growth) / math.log1p(growth))
-        while begins(cycle) > t * (1 + ROUNDING):  # the logarithm may be off by one
+        length = self.period * self.mult**cycle
+        if math.ulp(t) > length / 2:
+            raise ValueError(f"Restarts: t is {t}, where floats are too coarse for a period of {length:.4g}")
+        latest = t + min(ROUNDING * t, NEAR * length)
+        while begins(cycle) > latest:  # the logarithm may be off by one
             cycle -= 1
-        while begins(cycle + 1) <= t * (1 + ROUNDING):
+        while begins(cycle + 1) <= latest:
             cycle += 1
         return half_cosine(self.lr, self.final, max(0, t - begins(cycle)) / (self.period * self.mult**cycle))
 

@@ -150,6 +150,8 @@ class Trainer:
         NonFiniteLossError
             If the loss or the validation loss becomes NaN or infinite; the message names the step and the layer where
             it began. A step whose loss fails is not made: weights, buffers and generators are as they were before it.
+        FloatingPointError
+            If a step has a finite loss, but a gradient that is not, or overflows: it is not made either.
         FileNotFoundError
             If there is no file to resume from.
         ValueError
@@ -262,7 +264,11 @@ class Trainer:
             loss.backward()
             return value
 
-        return self.optimizer.step(closure), nn.main_output(outputs).data
+        try:
+            return self.optimizer.step(closure), nn.main_output(outputs).data
+        except FloatingPointError:  # of the step itself, from a finite loss
+            self._rewind.back()
+            raise
 
     def _captured_step(self, steps: CapturedSteps, x: Any, y: Any) -> tuple[float, Any]:
         steps.follow()

@@ -96,8 +96,8 @@ def test_a_trainer_trains_all_heads_and_measures_the_main_output(rng):
 
 def test_a_loss_that_fails_in_a_network_with_heads_is_traced_to_its_layer(rng):
     model = with_heads().astype("float32")
-    model.body.second.weight.data = np.full((3, 3), np.inf, np.float32)
     trainer = training.Trainer(model, optim.SGD(model), nn.WithAuxiliary(nn.CrossEntropy()), progress=False)
+    model.body.second.weight.data = np.full((3, 3), np.inf, np.float32)
     x = np.ones((4, 3), np.float32)
     with np.errstate(all="ignore"), pytest.raises(training.NonFiniteLossError, match=r"layer 'body\.second'"):
         trainer.fit(data.Loader(x, np.zeros(4, int), 4))
