@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -95,10 +96,10 @@ def _check_size(path: Path, limit: int) -> int:
 
 
 def _number(path: Path, digits: bytes) -> int:
-    try:
-        return int(digits.strip(b" \0") or b"0", 8)
-    except ValueError:
-        raise ValueError(f"data.load: {path} is not a tar file: a size in it is {digits!r}") from None
+    found = re.fullmatch(rb"[ \0]*([0-7]*)[ \0]*", digits)  # no sign: to read -1 bytes is to read all that there are
+    if found is None:
+        raise ValueError(f"data.load: {path} is not a tar file: a size in it is {digits!r}")
+    return int(found[1] or b"0", 8)
 
 
 def _take(path: Path, stream: Any, count: int, all: bool = True) -> bytes:

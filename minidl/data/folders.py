@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
-import struct
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -121,35 +121,52 @@ def _size(size: Any) -> tuple[int, int] | None:
     return int(pair[0]), int(pair[1])
 
 
-def _open(path: Path) -> Any:
+class _File(io.BufferedReader):
+    """A file of which no read asks for more memory than is left to read: Pillow asks for what a header claims."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        left = max(os.fstat(self.fileno()).st_size - self.tell(), 0)
+        return super().read(left if size is None or size < 0 else min(size, left))
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[Any]:
     """Open an image file, of which only the header is read then."""
     try:
         from PIL import Image
     except ImportError as error:
         raise ImportError('from_folder: Pillow is not installed: pip install "minidl[images]"') from error
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return Image.open(path)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(f"from_folder: {path} is too large: {error}") from error
-    except (OSError, ValueError, SyntaxError) as error:  # SyntaxError is how Pillow says that a file is broken
-        raise ValueError(f"from_folder: {path} is no image that can be read: {error}") from error
+    with contextlib.ExitStack() as opened:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+                image = opened.enter_context(Image.open(opened.enter_context(_File(io.FileIO(path)))))
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise ValueError(f"from_folder: {path} is too large: {error}") from error
+        except MemoryError:
+            raise
+        except Exception as error:  # see _reading
+            raise ValueError(f"from_folder: {path} is no image that can be read: {error}") from error
+        yield image
 
 
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Name the file whose pixels cannot be read."""
+    """Name the file whose pixels cannot be read: of broken files Pillow raises whatever there is, also IndexErrors."""
     try:
         yield
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:
         raise ValueError(f"from_folder: {path} is damaged: {error}") from error
 
 
 def _orientation(image: Any) -> int:
     try:
         return image.getexif().get(ORIENTATION, 1)
-    except (OSError, ValueError, SyntaxError, EOFError, struct.error):  # the image itself may be good
+    except MemoryError:
+        raise
+    except Exception:  # the image itself may be good
         return 1
 
 

@@ -552,3 +552,10 @@ def test_changes_can_be_written_as_text():
 def test_any_text_gives_changes_or_a_clear_error(text):
     with contextlib.suppress(ValueError):
         assert isinstance(augment.parse(text), augment.compose)
+
+
+@pytest.mark.parametrize("change", [augment.crop, augment.crop_flip])
+def test_a_frame_far_wider_than_any_image_is_refused(change):
+    with pytest.raises(ValueError, match=r"padding is 1001, expected an integer in \[0, 1000\]"):
+        change(padding=1001)
+    assert change(padding=1000)(pictures(1), SampleGenerator(0, 0, range(1))).shape == pictures(1).shape

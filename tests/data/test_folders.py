@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import sys
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -235,3 +237,20 @@ def test_without_pillow_the_message_says_what_to_install(tmp_path, cats_and_dogs
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(ImportError, match=r'Pillow is not installed: pip install "minidl\[images\]"'):
         data.from_folder(tmp_path)
+
+
+def test_a_chunk_that_claims_to_be_large_takes_no_memory(tmp_path, rng):
+    """Pillow asks for as many bytes as a chunk's header says; no more are made room for than the file holds."""
+    path = tmp_path / "images" / "a" / "claims.png"
+    save(path, picture(rng))
+    content = path.read_bytes()
+    place = content.index(b"IDAT") - 4
+    path.write_bytes(content[:place] + struct.pack(">I", 100 << 20) + content[place + 4 :])
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(ValueError):
+            data.from_folder(tmp_path / "images")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 5 << 20

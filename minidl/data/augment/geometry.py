@@ -185,7 +185,7 @@ class crop(Change):
 
     Parameters
     ----------
-    padding : int, default 4
+    padding : int in [0, 1000], default 4
         The width of the frame in pixels.
     size : int or (height, width), optional
         Of the window. Default: that of the image.
@@ -243,6 +243,8 @@ class crop_flip(Change):
 def _check_crop(change: crop | crop_flip) -> None:
     who, size = type(change).__name__, change.size
     check_integer(who, "padding", change.padding, 0)
+    if change.padding > MOST:
+        raise ValueError(f"{who}: padding is {change.padding}, expected an integer in [0, {MOST:.0f}]")
     check_one_of(who, "border", change.border, BORDERS)
     if isinstance(size, tuple) and len(size) != 2:
         raise ValueError(f"{who}: size is {size}, expected an integer or a pair (height, width)")
