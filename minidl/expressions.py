@@ -40,11 +40,11 @@ def parse(text: str, known: Mapping[str, Callable[..., Any]], who: str, example:
     try:
         parsed = ast.parse(f"({text}\n,)", mode="eval").body
     except (SyntaxError, ValueError, MemoryError, RecursionError):  # ValueError: a zero byte
-        raise ValueError(f"{who}: {text!r} is not understood, expected as in {example!r}") from None
+        raise ValueError(f"{who}: {text!r:.200} is not understood, expected as in {example!r}") from None
     nodes = parsed.elts if isinstance(parsed, ast.Tuple) else [parsed]
     for node in nodes:
         if not isinstance(node, (ast.Name, ast.Call)):
-            raise ValueError(f"{who}: {ast.unparse(node)} in {text!r} is no name, expected as in {example!r}")
+            raise ValueError(f"{who}: {_shown(node)} in {text!r:.200} is no name, expected as in {example!r}")
     try:
         return [_made(node, known, who) for node in nodes]
     except RecursionError:
@@ -54,34 +54,34 @@ def parse(text: str, known: Mapping[str, Callable[..., Any]], who: str, example:
 def _made(node: ast.expr, known: Mapping[str, Callable[..., Any]], who: str) -> Any:
     call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
     if not isinstance(call.func, ast.Name):
-        raise ValueError(f"{who}: {ast.unparse(call.func)} is no name that can be called")
+        raise ValueError(f"{who}: {_shown(call.func)} is no name that can be called")
     name = call.func.id
     if name not in known:
-        raise ValueError(f"{who}: there is no {name!r}, expected some of {', '.join(known)}")
+        raise ValueError(f"{who}: there is no {name!r:.80}, expected some of {', '.join(known)}")
     try:
         given = [_value(argument, known, who) for argument in call.args]
         named = {str(keyword.arg): _value(keyword.value, known, who) for keyword in call.keywords}
     except (TypeError, ArithmeticError, MemoryError):
-        raise ValueError(f"{who}: the settings of {ast.unparse(node)} are not numbers or names in quotes") from None
+        raise ValueError(f"{who}: the settings of {_shown(node)} are not numbers or names in quotes") from None
     if len(named) < len(call.keywords):  # only Python's compiler would notice
-        raise ValueError(f"{who}: {ast.unparse(node)}: a setting is given twice")
+        raise ValueError(f"{who}: {_shown(node)}: a setting is given twice")
     settings = inspect.signature(known[name])
     try:
         settings.bind(*given, **named)
     except TypeError as error:
         expected = ", ".join(settings.parameters)
-        raise ValueError(f"{who}: {ast.unparse(node)}: {error}, expected the settings of {name}: {expected}") from None
+        raise ValueError(f"{who}: {_shown(node)}: {error}, expected the settings of {name}: {expected}") from None
     try:
         return known[name](*given, **named)
-    except TypeError as error:
-        raise ValueError(f"{who}: {ast.unparse(node)}: {error}") from None
+    except (ArithmeticError, TypeError, ValueError) as error:
+        raise ValueError(f"{who}: {_shown(node)}: {error}") from None
 
 
 def _value(node: ast.expr, known: Mapping[str, Callable[..., Any]], who: str) -> Any:
     """Return what a setting stands for; TypeError if it is none."""
     match node:
         case ast.Constant(value=None | bool() | int() | float() | str() as value):
-            return value
+            return _bounded(value)
         case ast.List(elts=parts):
             return [_value(part, known, who) for part in parts]
         case ast.Tuple(elts=parts):
@@ -95,10 +95,17 @@ def _value(node: ast.expr, known: Mapping[str, Callable[..., Any]], who: str) ->
         case ast.UnaryOp(op=ast.USub(), operand=part):
             return -_number(part, known, who)
         case ast.BinOp(left=left, op=op, right=right) if type(op) in ARITHMETIC:
-            return ARITHMETIC[type(op)](_number(left, known, who), _number(right, known, who))
+            return _bounded(ARITHMETIC[type(op)](_number(left, known, who), _number(right, known, who)))
         case ast.Call():
             return _made(node, known, who)
     raise TypeError
+
+
+def _bounded(value: Any) -> Any:
+    """Return the value; OverflowError if it is an integer too large for a float, and soon for all else."""
+    if isinstance(value, int):
+        float(value)
+    return value
 
 
 def _number(node: ast.expr, known: Mapping[str, Callable[..., Any]], who: str) -> float:
@@ -107,3 +114,11 @@ def _number(node: ast.expr, known: Mapping[str, Callable[..., Any]], who: str) -
     if type(number) not in (int, float):
         raise TypeError
     return number
+
+
+def _shown(node: ast.expr) -> str:
+    """Return an expression as it may stand in a message."""
+    try:
+        return f"{ast.unparse(node):.80}"
+    except (RecursionError, ValueError):  # ValueError: an integer of more digits than Python writes
+        return "an expression"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import json
+import math
 import os
 import re
 import secrets
@@ -14,8 +16,10 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 MARK = ".minidl-tmp"  # in the name of every temporary file: none without it is ever removed
+_OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.EISDIR)
 
 
 def user_path(path: object, who: str, name: str = "path") -> Path:
@@ -23,6 +27,18 @@ def user_path(path: object, who: str, name: str = "path") -> Path:
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"{who}: {name} is {path!r}, expected a path")
     return Path(os.path.expanduser(path))
+
+
+def finite_json(text: str) -> Any:
+    """Return what a text of JSON says; ValueError also where a number is NaN, infinite, or would become so."""
+
+    def number(digits: str) -> float:
+        value = float(digits)
+        if not math.isfinite(value):
+            raise ValueError(f"a value is {digits}, expected finite numbers")
+        return value
+
+    return json.loads(text, parse_float=number, parse_constant=number)
 
 
 def writable_folder(folder: str | os.PathLike[str], who: str) -> Path:
@@ -56,7 +72,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises
     ------
     OSError
-        If the folder is missing (FileNotFoundError) or is none, naming it and `path`.
+        Naming `path`: if its folder is missing (FileNotFoundError) or is none, or if it cannot be written, as on a full
+        disk; the system does not say then which file it was.
     """
     target = Path(os.path.realpath(path))
     if not target.parent.is_dir():
@@ -71,8 +88,13 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(temporary, target)
         with contextlib.suppress(OSError):  # not every file system can flush a folder
             _flush(target.parent)
+    except OSError as error:
+        if error.errno in _OF_DISKS and error.filename in (None, os.fspath(temporary)):
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it has its name, or a disk that is read-only has refused it
+            temporary.unlink()
 
 
 @contextlib.contextmanager

@@ -12,8 +12,6 @@ import pytest
 
 import minidl as ml
 
-collect_ignore = ["mutations.py"]  # a command, which needs more than the tests do
-
 hypothesis.settings.register_profile(
     "default", max_examples=25, deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )

@@ -7,7 +7,6 @@ import ast
 import os
 import tempfile
 from dataclasses import fields, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +101,9 @@ def repeat(path: str) -> int:
 
 
 def _fraction(text: str) -> float:
+    upper, _, lower = text.partition("/")
     try:
-        return 1.0 if text == "all" else float(Fraction(text))
+        return 1.0 if text == "all" else float(upper) / float(lower or 1)  # Fraction("1e999999999") would never end
     except (ValueError, ZeroDivisionError):
         raise ValueError(f"--fraction is {text!r}, expected a number as 1/8 or 0.125") from None
 
@@ -119,6 +119,8 @@ def _axis(text: str) -> tuple[str, tuple[Value, ...]]:
 def _value(text: str) -> Value:
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+        if isinstance(value, int):
+            float(value)
+    except (ArithmeticError, MemoryError, RecursionError, SyntaxError, TypeError, ValueError):
         return text
     return value if isinstance(value, (int, float, str, bool)) else text

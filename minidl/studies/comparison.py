@@ -18,7 +18,7 @@ from rich.table import Table
 
 import minidl
 from minidl import backend, data, models, training, viz
-from minidl.files import replacing, writable_folder
+from minidl.files import alone, replacing, writable_folder
 from minidl.studies import contenders
 from minidl.studies.contenders import Contender
 from minidl.studies.progress import StudyProgress
@@ -186,7 +186,8 @@ def compare(
         if interrupted:
             progress.line("interrupted: the table holds what was reached until then")
     runs.sort(key=lambda run: (bool(run.failure), -(run.accuracies[-1] if run.accuracies else 0)))
-    files = _write(folder, runs, settings) if runs else ()
+    with alone(folder, "writing its results", quiet):  # or table and picture might be of two races
+        files = _write(folder, runs, settings) if runs else ()
     return Comparison(tuple(runs), settings, files, interrupted)
 
 

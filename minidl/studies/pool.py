@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from minidl import backend, training
 from minidl.studies.run import Run
 from minidl.threads import set_threads
 
-_stop: Any = None  # in a worker process: the event that says that it is to end
+_stop = threading.Event()  # in a worker process: it is to end
 
 
 def carry_out(
@@ -44,9 +45,9 @@ def carry_out(
             yield i, run.train(folder, callbacks)
         return
     context = multiprocessing.get_context("spawn")  # a fork would copy our threads' locks
-    stop = context.Event()
+    told, tell = context.Pipe(duplex=False)  # closed to say stop: an Event's lock could die with a killed worker
     share = max(1, (os.cpu_count() or 1) // processes)
-    workers = ProcessPoolExecutor(processes, context, _begin, (stop, share, backend.device()))
+    workers = ProcessPoolExecutor(processes, context, _begin, (told, share, backend.device()))
     try:
         same: dict[str, list[int]] = {}
         for i, run in enumerate(runs):
@@ -61,18 +62,24 @@ def carry_out(
     except BrokenProcessPool as error:
         raise RuntimeError("a process was killed, perhaps for want of memory; the same command goes on") from error
     finally:
-        stop.set()  # does nothing if all is done
+        tell.close()  # does nothing if all is done
         workers.shutdown(cancel_futures=True)
+        told.close()
 
 
-def _begin(stop: Any, share: int, device: str) -> None:
-    """Prepare a worker process: Ctrl-C reaches it too, but it is told by the event."""
-    global _stop
-    _stop = stop
+def _begin(told: Connection, share: int, device: str) -> None:
+    """Prepare a worker process: Ctrl-C reaches it too, but it is told through the pipe."""
+    threading.Thread(target=_end_when_told, args=(told,), daemon=True).start()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     set_threads(share)
     backend.use_device(device)
+
+
+def _end_when_told(told: Connection) -> None:
+    """Stop after the current step when the other end of the pipe is closed."""
+    told.poll(None)
+    _stop.set()
 
 
 def _end_with_parent() -> None:

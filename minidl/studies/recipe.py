@@ -80,6 +80,9 @@ class Recipe:
     def __post_init__(self) -> None:
         for name in ("values", "varied"):
             object.__setattr__(self, name, {key: _plain(value) for key, value in getattr(self, name).items()})
+        for name in ("name", "group"):
+            if not isinstance(getattr(self, name), str):
+                raise TypeError(f"recipe {self.name!r}: {name} is {getattr(self, name)!r}, expected a text")
         for name in ("batch_size", "epochs"):
             number = getattr(self, name)
             if not isinstance(number, int) or isinstance(number, bool) or number < 1:
@@ -88,11 +91,13 @@ class Recipe:
             text = getattr(self, name)
             if not isinstance(text, str):
                 raise TypeError(f"recipe {self.name!r}: {name} is {text!r}, expected a text")
-            missing = _names(text) - self._known.keys()
+            try:
+                missing = _names(text) - self._known.keys()
+            except ValueError as error:
+                raise ValueError(f"recipe {self.name!r}: {name} is {text!r:.200}, {error}") from None
             if missing:
-                raise ValueError(
-                    f"recipe {self.name!r}: {name} is {text!r}, but there is no value for {', '.join(sorted(missing))}"
-                )
+                absent = ", ".join(sorted(missing))
+                raise ValueError(f"recipe {self.name!r}: {name} is {text!r:.200}, but there is no value for {absent}")
 
     @property
     def _known(self) -> dict[str, Value]:
@@ -244,11 +249,14 @@ def _plain(value: Value) -> Value:
 
 
 def _names(text: str) -> set[str]:
-    """Return the names in braces."""
+    """Return the names in braces; with nothing beside them, as a width, which might fill the memory with spaces."""
     try:
-        return {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
+        found = [parts[1:] for parts in string.Formatter().parse(text) if parts[1] is not None]
     except ValueError as error:
-        raise ValueError(f"{text!r} is no expression with names in braces: {error}") from None
+        raise ValueError(f"which is no expression with names in braces: {error}") from None
+    if any(width or conversion for _, width, conversion in found):
+        raise ValueError("which has more than names in its braces, expected as in 'Cosine({rate}, 10)'")
+    return {str(name) for name, _, _ in found}
 
 
 def _models(dataset: data.Dataset) -> dict[str, Callable[..., Any]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from minidl import backend, viz
-from minidl.files import replacing
+from minidl.files import alone, replacing
 from minidl.studies import summary
 from minidl.studies.arm import Arm
 from minidl.studies.conduct import Results
@@ -43,23 +43,26 @@ def write_report(results: Results) -> Report:
     study, options, folder = results.study, results.options, results.folder
     if not results.arms:
         raise ValueError(f"study {study.name}: no trial has ended yet, there is nothing to report")
-    summaries = summary.summarize(results.curves, results.baseline)
-    columns = _columns(results)
-    table: dict[str, Any] = {"statistics": study.statistics, "difference": study.difference, "columns": columns}
-    extra, files = study.extras(results) if study.extras is not None else ("", ())
-    text = [summary.text_table(summaries, f"{study.title}: {subject(options)}", **table), *filter(None, [extra])]
-    numbers, markdown, picture = (folder / f"{study.name}.{ending}" for ending in ("json", "md", "png"))
-    _write(numbers, json.dumps(_numbers(results, summaries) | {"extra": extra}, indent=1, allow_nan=False) + "\n")
-    sweeps = {folder / f"{study.name}-{name}.png": drawn for name, drawn in _sweeps(results)}
-    pictures = [picture, *sweeps, *files]
-    table_text = summary.markdown_table(summaries, **table)
-    _write(markdown, page(results, subject(options), command(results), table_text, extra, pictures))
-    about = subject(options)
-    reference = _reference(results)
-    viz.save(viz.learning_curves(results.curves, study.title, about, reference=reference, statistic="last"), picture)
-    for path, draw in sweeps.items():
-        viz.save(draw(), path)
-    return Report("\n\n".join(text), (markdown, numbers, *pictures))
+    with alone(folder, "writing its report"):  # or table and pictures might be of two studies
+        summaries = summary.summarize(results.curves, results.baseline)
+        columns = _columns(results)
+        table: dict[str, Any] = {"statistics": study.statistics, "difference": study.difference, "columns": columns}
+        extra, files = study.extras(results) if study.extras is not None else ("", ())
+        text = [summary.text_table(summaries, f"{study.title}: {subject(options)}", **table), *filter(None, [extra])]
+        numbers, markdown, picture = (folder / f"{study.name}.{ending}" for ending in ("json", "md", "png"))
+        _write(numbers, json.dumps(_numbers(results, summaries) | {"extra": extra}, indent=1, allow_nan=False) + "\n")
+        sweeps = {folder / f"{study.name}-{name}.png": drawn for name, drawn in _sweeps(results)}
+        pictures = [picture, *sweeps, *files]
+        table_text = summary.markdown_table(summaries, **table)
+        _write(markdown, page(results, subject(options), command(results), table_text, extra, pictures))
+        about = subject(options)
+        reference = _reference(results)
+        viz.save(
+            viz.learning_curves(results.curves, study.title, about, reference=reference, statistic="last"), picture
+        )
+        for path, draw in sweeps.items():
+            viz.save(draw(), path)
+        return Report("\n\n".join(text), (markdown, numbers, *pictures))
 
 
 def _write(path: Path, content: str) -> None:

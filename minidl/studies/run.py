@@ -19,7 +19,7 @@ import threadpoolctl
 
 import minidl
 from minidl import backend, data, threads, training
-from minidl.files import replacing
+from minidl.files import finite_json, replacing
 from minidl.studies.recipe import Recipe
 
 FORMAT = "minidl run 1"
@@ -65,6 +65,13 @@ class Run:
         names = ("dataset", "fraction", "seed", "held_out")
         if not isinstance(content, Mapping) or content.keys() != {"recipe", *names}:
             raise ValueError(f"this is no run, expected the entries recipe, {', '.join(names)}")
+        if not isinstance(content["dataset"], str):
+            raise TypeError(f"run: dataset is {content['dataset']!r}, expected a name")
+        for name, inside in (("fraction", lambda part: 0 < part <= 1), ("held_out", lambda part: 0 <= part < 1)):
+            part = content[name]
+            if isinstance(part, bool) or not isinstance(part, (int, float)) or not inside(part):
+                raise ValueError(f"run: {name} is {part!r}, expected a number from 0 to 1")
+        backend.check_seed(content["seed"], "run")  # it becomes a part of file names
         return cls(Recipe.from_dict(content["recipe"]), **{name: content[name] for name in names})
 
     @property
@@ -112,6 +119,8 @@ class Run:
             record = read_record(path)
             if Run.from_dict(record["run"])._essence != self._essence:
                 raise ValueError(f"{path} is the record of another run: remove it, and this one is made")
+            if checkpoint.exists():  # the process was killed between the two
+                self.forget(folder)
             return record
         prepared = self.recipe.prepare(self.data(), self.seed)
         trainer, failure = prepared.trainer, ""
@@ -157,12 +166,12 @@ def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
         If the file holds none; the message names it.
     """
     try:
-        record = json.loads(Path(path).read_text(encoding="utf-8"))
+        record = finite_json(Path(path).read_text(encoding="utf-8"))
         if record["format"] != FORMAT:
             raise ValueError(f"the format is {record['format']!r}, expected {FORMAT!r}")
         Run.from_dict(record["run"])
         accuracies(record)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"{os.fspath(path)} is no record of a run: {error}") from error
     return record
 

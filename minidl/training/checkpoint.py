@@ -212,6 +212,19 @@ class _Generators:
         if state.keys() != self._generators.keys():
             raise ValueError(f"they are {', '.join(state)}, expected {', '.join(self._generators)}")
         for name, generator in self._generators.items():
-            copy.deepcopy(generator.bit_generator).state = state[name]  # refuses what is not its own
+            twin = copy.deepcopy(generator.bit_generator)
+            twin.state = state[name]  # refuses what is not its own
+            _check_position(name, twin.state)
         for name, generator in self._generators.items():
             generator.bit_generator.state = state[name]
+
+
+def _check_position(name: str, state: Any) -> None:
+    """Raise unless a generator's place in its buffer is inside: NumPy would read what lies behind it in memory."""
+    inner = state["state"]
+    for entry, place, size in (
+        ("pos", inner.get("pos", 0), len(inner.get("key", ()))),
+        ("buffer_pos", state.get("buffer_pos", 0), len(state.get("buffer", ()))),
+    ):
+        if not 0 <= place <= size:
+            raise ValueError(f"{entry} of {name} is {place!r}, expected an integer from 0 to {size}")

@@ -142,5 +142,7 @@ def _unpacked(value: Any, arrays: dict[str, Any]) -> Any:
     if isinstance(value, list):
         return [_unpacked(item, arrays) for item in value]
     if isinstance(value, dict):
-        return arrays[value[ARRAY]] if ARRAY in value else {key: _unpacked(value[key], arrays) for key in value}
+        if ARRAY in value:  # taken out, because each has one place: a short text might name a large one often
+            return arrays.pop(value[ARRAY])
+        return {key: _unpacked(value[key], arrays) for key in value}
     return value

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from minidl.files import replacing
+from minidl.files import finite_json, replacing
 
 
 @dataclass
@@ -63,19 +63,25 @@ class History:
         Raises
         ------
         ValueError
-            If a line is not such a record; the message names the file and the line.
+            If a line is not such a record, or the last one is missing; the message names the file and the line.
         """
-        history = cls()
-        for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+        history, ended = cls(), False
+        for number, line in enumerate(Path(path).read_bytes().splitlines(), start=1):
             try:
-                record = json.loads(line)
+                if ended:
+                    raise ValueError("there is more after the end")
+                record = finite_json(line.decode())
                 kind = record.pop("kind")
                 if kind == "end":
-                    history.stopped = record["stopped"]
+                    history.stopped, ended = record["stopped"], True
+                    if not isinstance(history.stopped, str):
+                        raise ValueError(f"stopped is {history.stopped!r}, expected a text")
                 else:
                     {"step": history.steps, "epoch": history.epochs}[kind].append(record)
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 raise ValueError(f"History.load: line {number} of {path} is not a record of a run: {error}") from error
+        if not ended:
+            raise ValueError(f"History.load: {path} is cut off: its last line does not say how the run ended")
         return history
 
     # -- in a checkpoint

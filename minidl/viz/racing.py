@@ -20,7 +20,7 @@ from rich.table import Table
 
 import minidl
 from minidl import surfaces
-from minidl.files import replacing, writable_folder
+from minidl.files import alone, replacing, writable_folder
 from minidl.ops.arguments import positive_integer
 from minidl.optim import catalogue
 from minidl.surfaces import Problem, Sweep
@@ -116,7 +116,7 @@ def race(
     def say(line: str) -> None:
         console.print(f"{time.perf_counter() - began:5.1f} s  {line}", soft_wrap=True)
 
-    with _artists(processes) as artists:
+    with alone(folder, "racing", quiet), _artists(processes) as artists:
         for _ in range(processes):
             artists.submit(_be_ready)  # imports while the optimizers run
         sweep = surfaces.sweep(

@@ -1,0 +1,40 @@
+"""Processes that die, and processes that share an output folder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+WORKER_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from minidl.studies import pool
+from minidl.studies.recipe import Recipe
+from minidl.studies.run import Run
+
+def die(*arguments):
+    with pool._stop._cond:  # the lock of whatever event tells a worker to stop: SIGKILL may hit just here
+        os.kill(os.getpid(), signal.SIGKILL)
+
+if __name__ == "__main__":
+    pool._train = die
+    runs = [Run(Recipe("mlp", "mlp(8)", "SGD", rate="0.01", epochs=2), "digits", seed=seed) for seed in (0, 1, 2)]
+    list(pool.carry_out(runs, Path(sys.argv[1]), processes=2))
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_while_it_asks_whether_to_stop_does_not_hang_the_study(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(WORKER_KILLED, encoding="utf-8")
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(script), str(tmp_path)]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
+    assert process.returncode == 1
+    assert "a process was killed, perhaps for want of memory; the same command goes on" in process.stderr
