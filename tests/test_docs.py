@@ -11,7 +11,10 @@ from minidl import nn, optim
 from minidl.nn import dropout, normalization, reparametrization
 
 DOCS = Path(__file__).parent.parent / "docs"
-ROWS = re.findall(r"^   (minidl\.[\w.]+): ", (DOCS / "equations.rst").read_text(encoding="utf-8"), re.MULTILINE)
+TABLE = dict(
+    re.findall(r"^   (minidl\.[\w.]+): (.+)", (DOCS / "equations.rst").read_text(encoding="utf-8"), re.MULTILINE)
+)
+ROWS = list(TABLE)
 EQUATIONLESS = {
     "Optimizer",
     "Schedule",
@@ -79,9 +82,13 @@ def test_the_table_reads_equations_and_code(extension):
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_every_row_states_an_equation(extension, row):
+def test_every_row_states_an_equation_and_shows_code(extension, row):
     equations = extension("equations", "sphinx")
     assert equations.stated(equations.found(row))
+    for source in TABLE[row].split():
+        where, code = equations.implementation(equations.found(source))
+        assert where.startswith("minidl/")
+        assert "def " in code
 
 
 def test_the_table_refuses_names_that_have_gone(extension):
