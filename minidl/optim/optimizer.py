@@ -13,8 +13,8 @@ from minidl import buffers
 from minidl.backend import array_module, to_numpy
 from minidl.ops.arguments import number
 from minidl.optim import on_device
-from minidl.optim.arithmetic import all_or_nothing, check_weights
 from minidl.optim.clipping import Clip
+from minidl.optim.finite import all_or_nothing, check_weights
 from minidl.optim.penalties import Penalty
 from minidl.optim.schedule import Schedule
 from minidl.optim.vector import Layout, gather
