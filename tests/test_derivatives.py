@@ -185,6 +185,17 @@ def test_the_rule_of_every_function_agrees_with_central_differences(ufunc, rng):
         np.testing.assert_allclose(at(dual(inputs[i])).tangents, np.diag(expected), rtol=1e-7, atol=1e-8)
 
 
+@pytest.mark.parametrize("name", ["max", "min"])
+@pytest.mark.parametrize("settings", [{}, {"axis": 1}, {"axis": 0, "keepdims": True}], ids=str)
+def test_extremes_of_arrays_in_forward_mode(name, settings, rng):
+    values, tangents = rng.permutation(12.0 * np.arange(12)).reshape(3, 4), rng.standard_normal((2, 3, 4))
+    found = getattr(forward.Dual(values, tangents), name)(**settings)
+    np.testing.assert_array_equal(found.value, getattr(values, name)(**settings))
+    for tangent, result in zip(tangents, found.tangents, strict=True):
+        ahead = getattr(values + 1e-3 * tangent, name)(**settings)
+        np.testing.assert_allclose(result, (ahead - found.value) / 1e-3, rtol=1e-8)
+
+
 def test_broadcasting_in_place_and_assignment():
     x = dual([1.0, 2.0])
     y = x * np.ones((3, 1)) + 1

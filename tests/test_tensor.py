@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import gc
+import pickle
 
 import numpy as np
 import pytest
@@ -75,6 +76,8 @@ def test_deepcopy_of_a_leaf_is_independent_and_of_a_result_is_refused():
     assert x.data[0] == 1
     with pytest.raises(TypeError, match="detach"):
         copy.deepcopy(x * 2)
+    with pytest.raises(TypeError, match="copy: a Tensor made by 'multiply' belongs to its graph"):
+        pickle.dumps(x * 2)
 
 
 # ---------------------------------------------------------------- operators with numbers and arrays on both sides
@@ -117,11 +120,33 @@ def test_two_tensors_of_different_dtypes_promote_and_gradients_keep_each_dtype()
 
 def test_comparisons_are_plain_arrays_of_booleans():
     x = leaf([1, 2, 3])
+    np.testing.assert_array_equal(x < 2, [True, False, False])
+    np.testing.assert_array_equal(x >= 2, [False, True, True])
     np.testing.assert_array_equal(x > 1.5, [False, True, True])
     np.testing.assert_array_equal(x == np.array([1, 0, 3]), [True, False, True])
     np.testing.assert_array_equal(x <= leaf([1, 1, 1]), [True, False, False])
     assert isinstance(x != 1, np.ndarray)
     assert x in {x}, "a Tensor is hashable by identity"
+
+
+def test_methods_are_the_ops_of_their_names(rng):
+    x = ml.Tensor(rng.uniform(0.5, 2, (2, 3, 4)))
+    one_by_one = ["abs", "exp", "log", "sqrt", "tanh"]
+    for name in one_by_one:
+        np.testing.assert_array_equal(getattr(x, name)().numpy(), getattr(np, name)(x.numpy()))
+    for name in ("sum", "mean", "max", "min"):
+        for settings in ({}, {"axis": 1}, {"axis": -1, "keepdims": True}):
+            expected = getattr(np, name)(x.numpy(), **settings)
+            np.testing.assert_allclose(getattr(x, name)(**settings).numpy(), expected, rtol=1e-15)
+    np.testing.assert_array_equal(abs(-x).numpy(), x.numpy())
+    np.testing.assert_array_equal(x.clip(0.75, 1.5).numpy(), np.clip(x.numpy(), 0.75, 1.5))
+    np.testing.assert_array_equal(x.clip(high=1).numpy(), np.minimum(x.numpy(), 1))
+    np.testing.assert_array_equal(x.T.numpy(), x.numpy().T)
+    np.testing.assert_array_equal(x.transpose().numpy(), x.numpy().T)
+    for axes in ((1, 0, 2), ((2, 0, 1),)):
+        np.testing.assert_array_equal(x.transpose(*axes).numpy(), x.numpy().transpose(*axes))
+    for shape in ((4, 6), ((6, -1),)):
+        np.testing.assert_array_equal(x.reshape(*shape).numpy(), x.numpy().reshape(*shape))
 
 
 def test_iteration_length_and_numbers():

@@ -368,6 +368,17 @@ def test_bad_hyper_parameters(make, message):
         make([leaf([1.0])])
 
 
+def test_penalty_clip_and_update_are_what_they_should_be():
+    with pytest.raises(TypeError, match=r"SGD: penalty is 0\.1, expected one of optim.penalties"):
+        optim.SGD([leaf([1.0])], penalty=[optim.penalties.L2(0.1), 0.1])
+    with pytest.raises(TypeError, match=r"Adam: clip is 5, expected optim.ClipValue or optim.ClipNorm"):
+        optim.Adam([leaf([1.0])], clip=5)
+    W = leaf([1.0])
+    W.grad = np.ones(1)
+    with pytest.raises(TypeError, match="Optimizer has no update method"):
+        optim.Optimizer([W], lr=0.1).step()
+
+
 def test_a_hyper_parameter_must_be_a_number():
     with pytest.raises(TypeError, match="SGD: lr is '0.1', expected a number"):
         optim.SGD([leaf([1.0])], lr="0.1")
