@@ -99,6 +99,7 @@ def zeros(*shape):
         (lambda: ops.sum(zeros(2, 3), 2), "axis is 2, but x has 2 axes"),
         (lambda: ops.concatenate([zeros(2, 3), zeros(3, 2)]), "differ in more than axis"),
         (lambda: ops.concatenate([zeros(2, 3)], 2), "axis is 2"),
+        (lambda: ops.stack([zeros(2), zeros(3)]), r"stack: the shapes \(2,\), \(3,\) differ"),
         (lambda: ops.stack([zeros(2), zeros(2)], 5), "stack: axis is 5, but the result has 2 axes"),
         (lambda: ops.transpose(zeros(2, 2, 2), (0, 1)), r"axes are \(0, 1\), expected each of the 3 axes of x once"),
         (lambda: ops.pad(zeros(2, 2), 1), "pad: widths is 1"),

@@ -379,6 +379,22 @@ def test_exact_search_finds_the_closed_form_rate_on_a_quadratic():
         w = got
 
 
+def test_steepest_descent_goes_down_the_sum_of_loss_and_penalty():
+    problem, strength = surfaces.quadratic(50, dimension=3), 0.75
+    H = np.diag(np.logspace(0, np.log10(50), 3)) + strength * np.eye(3)
+    x, w = leaf([1.0, -2.0, 0.5]), np.array([1.0, -2.0, 0.5])
+    optimizer = optim.SteepestDescent([x], penalty=optim.penalties.L2(strength))
+    for _ in range(10):
+        said = optimizer.step(loss_closure(problem, x))
+        assert said == pytest.approx(w @ (H - 2 * strength * np.eye(3)) @ w / 2, rel=1e-12), (
+            "the loss without the penalty"
+        )
+        g = H @ w
+        assert optimizer.eta == pytest.approx((g @ g) / (g @ H @ g), rel=1e-5)
+        w = w - optimizer.eta * g
+        np.testing.assert_allclose(optimizer.weights, w, rtol=1e-9, atol=1e-12)
+
+
 def test_steepest_descent_zigzags_at_the_rate_of_the_theory():
     kappa = 30
     problem = surfaces.quadratic(kappa)
@@ -528,5 +544,6 @@ def test_what_would_not_fit_into_memory_is_refused_before_it_is_allocated():
     with pytest.raises(MemoryError, match=r"Newton.step: a Hessian of 4,022,010 × 4,022,010 .* would take .* TiB"):
         optim.Newton(model).step(lambda: pytest.fail("no work must be done"))
     wide = lambda: ops.concatenate([model[1].bias * x[:2000, 0]] * 2000)
-    with pytest.raises(MemoryError, match=r"GaussNewton.step: a Jacobian of 4,000,000 × 4,022,010 would take"):
+    size = f"{3 * 4_000_000 * 4_022_010 * 4 / 2**40:.4g} TiB"  # J in float32, and its copies
+    with pytest.raises(MemoryError, match=rf"GaussNewton.step: a Jacobian of 4,000,000 × 4,022,010 would take {size}"):
         optim.GaussNewton(model).step(wide)

@@ -89,6 +89,15 @@ def test_every_function_is_numpys(standin, monkeypatch, dtype):
         ufunc = getattr(np, name)
         booleans = [spread(bool, seed) for seed in range(ufunc.nin)]
         cases.append((name, lambda x, *b, ufunc=ufunc: ufunc(*b) * x, [spread(dtype), *booleans]))
+    for name, formula in {
+        "where": lambda x: np.where(x > 0, x, 0.5),
+        "clip": lambda x: np.clip(x, -1, 2),
+        "copy": lambda x: np.copy(x) * 2,
+        "zeros_like": lambda x: np.where(x > 0, x, np.zeros_like(x)),
+        "ones_like": lambda x: np.where(x > 0, x, np.ones_like(x)),
+        "full_like": lambda x: np.where(x > 0, x, np.full_like(x, 0.3)),
+    }.items():
+        cases.append((name, formula, [spread(dtype)]))
     compare(cases, standin, monkeypatch)
 
 
