@@ -72,6 +72,7 @@ FUNCTIONS = {
     "ceil": "floor", "exp": "log", "log": "exp", "sqrt": "abs", "sin": "cos", "cos": "sin", "all": "any", "any": "all",
     "where": "logical_or", "sign": "abs", "abs": "sign",
 }  # fmt: skip
+CHECKS = ("strict", "who")  # arguments that make no difference as long as the code is right
 
 
 class _Places(ast.NodeVisitor):
@@ -188,7 +189,7 @@ class _Places(ast.NodeVisitor):
             end = self.span(node.func)[1]
             self.changes.append((end - len(name), end, FUNCTIONS[name], "another function"))
         for keyword in node.keywords:
-            if keyword.arg and keyword.arg not in ("who", "strict"):
+            if keyword.arg and keyword.arg not in CHECKS:
                 start, end = self.span(keyword)
                 comma = re.match(r",\s*", self.source[end:])
                 self.changes.append((start, end + (comma.end() if comma else 0), "", "missing argument"))
@@ -196,7 +197,8 @@ class _Places(ast.NodeVisitor):
             case [ast.BinOp(left, ast.Add(), right)] if name == "sqrt" and "eps" in self.text(right):
                 moved = f"({self.text(node.func)}({self.text(left)}) + {self.text(right)})"
                 self.replace(node, moved, "place of ε")
-        self.generic_visit(node)
+        for part in (node.func, *node.args, *(each.value for each in node.keywords if each.arg not in CHECKS)):
+            self.visit(part)
 
     def visit_If(self, node: ast.If) -> None:
         self.replace(node.test, f"not ({self.text(node.test)})", "condition")
