@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -71,6 +72,13 @@ def test_a_deep_linear_network_with_orthogonal_weights_keeps_every_length(rng):
     x = rng.standard_normal((5, 20)).astype(np.float32)
     lengths = np.linalg.norm(model(x).data, axis=1)
     np.testing.assert_allclose(lengths, np.linalg.norm(x, axis=1), rtol=1e-4)
+
+
+def test_what_was_chosen_cannot_change_under_a_layer_that_has_it():
+    for made in (initializers.he_normal(), initializers.glorot_uniform()):
+        for name in vars(made):
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                setattr(made, name, 3.0)
 
 
 def test_constants():

@@ -216,6 +216,7 @@ def test_the_trajectory_with_accepted_and_rejected_steps_equals_the_reference(da
     x = leaf([-1.2, 1.0])
     optimizer = optim.LevenbergMarquardt([x], damping=damping)
     reference = levenberg_marquardt([-1.2, 1.0], rosenbrock_residuals, rosenbrock_jacobian, 1e-2, damping, 12)
+    assert (optimizer.gain, optimizer.rejected, optimizer.accepted) == (0, 0, False)
     rejected = 0
     for w, mu in reference:
         optimizer.step(lambda: ROSENBROCK.residuals(x))

@@ -48,6 +48,7 @@ LAST = {  # slower tests, for what the others do not notice
     ".cu": ["tests/kernels/cuda/test_sanitizers.py"],
     ".cuh": ["tests/kernels/cuda/test_sanitizers.py"],
 }
+USAGE = 4  # pytest's exit status where a test does not exist
 SECONDS = 300  # for one run of tests; a mutant that takes longer counts as noticed
 MEMORY = 12 << 30  # bytes that a run of tests may take
 
@@ -248,6 +249,8 @@ def _run(tests: list[str], copy: Path, limit: int) -> tuple[str, str]:
         return "hung", ""
     if process.returncode == 0:
         return "survived", ""
+    if process.returncode == USAGE and any("::" in test for test in tests):  # the mutant has renamed a test
+        return _run(sorted({test.partition("::")[0] for test in tests}), copy, limit)
     failed = [line.split(" ", 1)[1] for line in output.splitlines() if line.startswith(("FAILED ", "ERROR "))]
     return "killed", failed[0].partition(" - ")[0] if failed else f"exit {process.returncode}"
 

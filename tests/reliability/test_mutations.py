@@ -100,6 +100,13 @@ def test_every_line_is_broken_in_every_way_and_nothing_that_describes(tmp_path, 
             ast.parse(mutant.of(source))
 
 
+def test_what_is_explained_is_there():
+    for entry in json.loads((ROOT / "tests/reliability/equivalent.json").read_text(encoding="utf-8")):
+        lines = [line.strip() for line in (ROOT / entry["path"]).read_text(encoding="utf-8").splitlines()]
+        assert entry["line"] in lines, entry
+        assert entry["because"]
+
+
 def mutations(*arguments):
     command = [sys.executable, str(ROOT / "tests/reliability/mutations.py"), "--processes", "1", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)

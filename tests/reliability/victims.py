@@ -171,9 +171,9 @@ class Study(Victim):
         time.sleep(draw.uniform(0, 0.02))
         if not process.is_alive():
             return False
-        kind = draw.choice(("all", "first", "worker"))
         workers = _workers(process.pid)
-        if kind == "worker" and workers:
+        kind = draw.choice(("all", "first", "worker") if workers else ("all", "first"))
+        if kind == "worker":
             with contextlib.suppress(ProcessLookupError):
                 os.kill(draw.choice(workers), signal.SIGKILL)
             process.join(TOO_LONG)
