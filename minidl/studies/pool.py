@@ -18,6 +18,7 @@ from minidl.studies.run import Run
 from minidl.threads import set_threads
 
 _stop = threading.Event()  # in a worker process: it is to end
+_at_work = threading.Lock()  # there too: held while it has a run
 
 
 def carry_out(
@@ -77,9 +78,14 @@ def _begin(told: Connection, share: int, device: str) -> None:
 
 
 def _end_when_told(told: Connection) -> None:
-    """Stop after the current step when the other end of the pipe is closed."""
+    """Stop after the current step when the other end of the pipe is closed, and leave.
+
+    The executor tells its workers to leave too, through a queue; but one that was killed may hold that queue's lock.
+    """
     told.poll(None)
     _stop.set()
+    with _at_work:
+        os._exit(0)
 
 
 def _end_with_parent() -> None:
@@ -97,6 +103,7 @@ class _Stop(training.Callback):
 
 
 def _train(run: dict[str, Any], folder: Path, processes: int) -> dict[str, Any]:
-    if _stop.is_set():  # the executor hands on a run before its turn
-        raise KeyboardInterrupt
-    return Run.from_dict(run).train(folder, [_Stop()], processes)
+    with _at_work:
+        if _stop.is_set():  # the executor hands on a run before its turn
+            raise KeyboardInterrupt
+        return Run.from_dict(run).train(folder, [_Stop()], processes)

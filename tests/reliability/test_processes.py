@@ -29,6 +29,43 @@ if __name__ == "__main__":
 """
 
 
+KILLED_AT_THE_END = """
+import os, pickle, signal, sys
+from multiprocessing import queues
+from pathlib import Path
+from minidl.studies import pool
+from minidl.studies.recipe import Recipe
+from minidl.studies.run import Run
+
+def get(self, block=True, timeout=None):
+    with self._rlock:
+        item = pickle.loads(self._recv_bytes())
+        if item is None:  # that is to say: leave; and the first to hear it is killed with the lock of the queue in hand
+            try:
+                os.close(os.open(sys.argv[1] + "/killed", os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                return None
+            os.kill(os.getpid(), signal.SIGKILL)
+        return item
+
+queues.Queue.get = get
+
+if __name__ == "__main__":
+    runs = [Run(Recipe("mlp", "mlp(8)", "SGD", rate="0.01", epochs=1), "digits", seed=seed) for seed in (0, 1, 2)]
+    print(len(list(pool.carry_out(runs, Path(sys.argv[1]), processes=2))), "records")
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_when_all_is_done_does_not_hang_the_study(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(KILLED_AT_THE_END, encoding="utf-8")
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(script), str(tmp_path)]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
+    assert (process.returncode, process.stdout, process.stderr) == (0, "3 records\n", "")
+
+
 @pytest.mark.slow
 def test_a_worker_that_is_killed_while_it_asks_whether_to_stop_does_not_hang_the_study(tmp_path):
     script = tmp_path / "script.py"
