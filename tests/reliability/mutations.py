@@ -10,7 +10,7 @@ must pass. Mutants that change nothing that a test could observe, such as when a
 threads, are told in `equivalent.json`, each with the reason; a null in the place of the broken line means all of them.
 
 `--map FILE` keeps what the first run found, and uses it if it is there. `--report FILE` keeps all outcomes, and
-`--again FILE` tries those once more that nobody had noticed. Needs the extra "reliability".
+`--again FILE` tries those once more that nobody had noticed and nothing explains. Needs the extra "reliability".
 """
 
 from __future__ import annotations
@@ -79,15 +79,15 @@ def main() -> int:
     options = parser.parse_args()
 
     before = _read(options.again) if options.again else []
-    noticed = [outcome for outcome in before if outcome.what in NOTICED]
-    drawn = [outcome.mutant for outcome in before if outcome.what not in NOTICED]
-    drawn = drawn if before else _draw(options.only, options.mutants, options.seed)
+    kept = [outcome for outcome in before if outcome.what in NOTICED or _reason(outcome.mutant, _reasons())]
+    again = [outcome.mutant for outcome in before if outcome not in kept]
+    drawn = again if before else _draw(options.only, options.mutants, options.seed)
     with tempfile.TemporaryDirectory() as scratch:
         coverage = options.map or Path(scratch, "coverage")
         if not coverage.exists():
             _run_all(options.tests, coverage)
         tests = _Tests(coverage)
-        outcomes = noticed + _try_all(drawn, tests, Path(scratch), options.processes)
+        outcomes = kept + _try_all(drawn, tests, Path(scratch), options.processes)
         _check_killers(outcomes)
     if options.report:
         options.report.write_text(json.dumps([vars(o) | {"mutant": vars(o.mutant)} for o in outcomes], indent=1))

@@ -196,7 +196,7 @@ def test_an_array_that_a_checkpoint_names_often_does_not_fill_the_memory(tmp_pat
     [("MT19937", "pos", -1), ("MT19937", "pos", 625), ("Philox", "buffer_pos", -1), ("Philox", "buffer_pos", 5)],
 )
 def test_a_generator_does_not_read_beyond_its_buffer(tmp_path, kind, entry, place):
-    """NumPy takes such a place, and draws what lies in memory before or behind the buffer."""
+    """NumPy before 2.5 takes such a place, and draws what lies in memory before or behind the buffer."""
     generator = np.random.Generator(getattr(np.random, kind)(1))
     model = nn.Sequential(nn.Dense(2, 2), nn.Dropout(0.5, generator=generator))
     optimizer = optim.SGD(model)
@@ -207,7 +207,8 @@ def test_a_generator_does_not_read_beyond_its_buffer(tmp_path, kind, entry, plac
     (state["state"] if entry == "pos" else state)[entry] = place
     container.write(path, content)
     before = repr(generator.bit_generator.state)
-    with pytest.raises(ValueError, match=rf"{entry} of 1.generator is {place}, expected an integer from 0 to (624|4)"):
+    refused = rf"{entry}( of 1.generator is {place}, expected an integer from 0 to (624|4)|(ition)? must be between)"
+    with pytest.raises(ValueError, match=refused):
         training.load_checkpoint(path, model=model, optimizer=optimizer)
     assert repr(generator.bit_generator.state) == before
 

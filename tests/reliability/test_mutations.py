@@ -113,20 +113,18 @@ def mutations(*arguments):
 
 
 @pytest.mark.slow
-def test_the_tests_notice_what_is_broken_in_the_simplest_rules(tmp_path):
+def test_the_tests_notice_what_is_broken_in_a_simple_rule(tmp_path):
     pytest.importorskip("pytest_cov", reason="needs the extra 'reliability': pip install '.[reliability]'")
     report, kept = tmp_path / "report.json", tmp_path / "map"
-    some = ["--only", "minidl/optim/first_order.py", "--map", str(kept)]
-    done = mutations(*some, "--tests", "tests/optim/test_contract.py", "--mutants", "6", "--report", str(report))
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert [outcome["what"] for outcome in json.loads(report.read_text())] == 6 * ["killed"]
+    shared = ["--tests", "tests/optim/test_clipping.py", "--map", str(kept), "--report", str(report)]
+    done = mutations("--only", "minidl/optim/clipping.py", "--mutants", "4", *shared)
+    found = [outcome["what"] for outcome in json.loads(report.read_text())]
+    assert len(found) == 4
+    assert found.count("killed") >= 2, "the others are on the path of a GPU, which has tests elsewhere"
+    assert done.returncode == (1 if "survived" in found else 0), done.stdout + done.stderr
     assert "all pass on the code as it is" in done.stdout
-    assert kept.exists()
 
-
-@pytest.mark.slow
-def test_who_does_not_look_notices_nothing(tmp_path):
-    pytest.importorskip("pytest_cov", reason="needs the extra 'reliability': pip install '.[reliability]'")
-    done = mutations("--only", "minidl/ops/losses.py", "--tests", "tests/ops/test_conventions.py", "--mutants", "2")
+    done = mutations("--only", "minidl/ops/smoothing.py", "--mutants", "1", *shared)  # which those tests do not use
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "no test: minidl/ops/losses.py" in done.stdout or "survived: minidl/ops/losses.py" in done.stdout
+    assert [outcome["what"] for outcome in json.loads(report.read_text())] == ["no test"]
+    assert done.stdout.count("no test: minidl/ops/smoothing.py:") == 2, "when it is tried, and at the end"
