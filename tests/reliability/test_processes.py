@@ -56,22 +56,23 @@ if __name__ == "__main__":
 """
 
 
+def ended(script, folder):
+    """Run a script with the folder as its argument, and return the process when it has ended."""
+    path = folder / "script.py"
+    path.write_text(script, encoding="utf-8")
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(path), str(folder)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
+
+
 @pytest.mark.slow
 def test_a_worker_that_is_killed_when_all_is_done_does_not_hang_the_study(tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text(KILLED_AT_THE_END, encoding="utf-8")
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, str(script), str(tmp_path)]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
+    process = ended(KILLED_AT_THE_END, tmp_path)
     assert (process.returncode, process.stdout, process.stderr) == (0, "3 records\n", "")
 
 
 @pytest.mark.slow
 def test_a_worker_that_is_killed_while_it_asks_whether_to_stop_does_not_hang_the_study(tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text(WORKER_KILLED, encoding="utf-8")
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, str(script), str(tmp_path)]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
+    process = ended(WORKER_KILLED, tmp_path)
     assert process.returncode == 1
     assert "a process was killed, perhaps for want of memory; the same command goes on" in process.stderr
