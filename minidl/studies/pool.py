@@ -73,6 +73,7 @@ def _begin(told: Connection, share: int, device: str) -> None:
     threading.Thread(target=_end_when_told, args=(told,), daemon=True).start()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the executor's, when one has left; the others finish their step
     set_threads(share)
     backend.use_device(device)
 

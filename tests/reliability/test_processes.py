@@ -56,6 +56,38 @@ if __name__ == "__main__":
 """
 
 
+STOPPED_WHILE_ANOTHER_IS_IDLE = """
+import sys, time
+from pathlib import Path
+from minidl.studies import pool
+from minidl.studies.recipe import Recipe
+from minidl.studies.run import Run
+
+folder, stop = Path(sys.argv[1]), pool._Stop.on_step
+
+def slowly(self, trainer):
+    if pool._stop.is_set():
+        time.sleep(2)
+        (folder / "step").touch()
+    stop(self, trainer)
+
+pool._Stop.on_step = slowly
+
+if __name__ == "__main__":
+    runs = [Run(Recipe("mlp", "mlp(8)", "SGD", rate="0.01", epochs=n), "digits") for n in (1, 10_000)]
+    for number, record in pool.carry_out(runs, folder, processes=2):
+        break  # one process is idle, and leaves first; the other has a step and a checkpoint to finish
+    print("run", number)
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_leaves_first_does_not_end_another_in_its_step(tmp_path):
+    process = ended(STOPPED_WHILE_ANOTHER_IS_IDLE, tmp_path)
+    assert (process.returncode, process.stdout, process.stderr) == (0, "run 0\n", "")
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == ["", ".json", ".py", ".safetensors"]
+
+
 def ended(script, folder):
     """Run a script with the folder as its argument, and return the process when it has ended."""
     path = folder / "script.py"
