@@ -78,8 +78,8 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     options = parser.parse_args()
 
-    before = _read(options.again) if options.again else []
-    kept = [outcome for outcome in before if outcome.what in NOTICED or _reason(outcome.mutant, _reasons())]
+    before, reasons = _read(options.again) if options.again else [], _reasons()
+    kept = [outcome for outcome in before if outcome.what in NOTICED or _reason(outcome.mutant, reasons)]
     again = [outcome.mutant for outcome in before if outcome not in kept]
     drawn = again if before else _draw(options.only, options.mutants, options.seed)
     with tempfile.TemporaryDirectory() as scratch:
